@@ -1,0 +1,200 @@
+//! Bodies of control entries: what changes the group itself rather than one log's records.
+
+use crate::{DecodeError, Reader, Writer};
+
+/// Bytes of a log name at most.
+pub const LOG_NAME_BYTES_MAX: usize = 255;
+
+/// Members of a group at most.
+pub const MEMBERS_MAX: usize = 15;
+
+/// Why `name` is no log name, if it is none: 1 to 255 bytes of letters, digits, `.`, `_`, `-`, `/`, not
+/// starting with `.` or `/`.
+#[must_use]
+pub fn log_name_error(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("a log name is at least 1 byte");
+    }
+    if name.len() > LOG_NAME_BYTES_MAX {
+        return Some("a log name is at most 255 bytes");
+    }
+    if name.starts_with(['.', '/']) {
+        return Some("a log name does not start with '.' or '/'");
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+    if !name.chars().all(allowed) {
+        return Some("a log name is made of letters, digits, '.', '_', '-' and '/'");
+    }
+    None
+}
+
+/// Body of [`crate::EntryKind::LogCreate`]; the entry's header carries the new `log_id`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogCreated {
+    /// The log's name.
+    pub name: String,
+}
+
+impl LogCreated {
+    /// The body's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        Writer::new(&mut out).text(&self.name);
+        out
+    }
+
+    /// The value of a body.
+    ///
+    /// # Errors
+    /// [`DecodeError`]
+    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Reader::new("LogCreated", body);
+        let name = fields.text()?.to_owned();
+        fields.finish()?;
+        if log_name_error(&name).is_some() {
+            return Err(DecodeError::Invalid {
+                what: "LogCreated.name",
+                found: name.len() as u64,
+            });
+        }
+        Ok(Self { name })
+    }
+}
+
+/// Body of [`crate::EntryKind::ProducerRegister`]; the producer's id is the entry's index.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProducerRegistered {
+    /// A name for people; may be empty.
+    pub name: String,
+}
+
+impl ProducerRegistered {
+    /// The body's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        Writer::new(&mut out).text(&self.name);
+        out
+    }
+
+    /// The value of a body.
+    ///
+    /// # Errors
+    /// [`DecodeError`]
+    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Reader::new("ProducerRegistered", body);
+        let name = fields.text()?.to_owned();
+        fields.finish()?;
+        Ok(Self { name })
+    }
+}
+
+/// What a member may do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum MemberRole {
+    /// Votes in the current configuration.
+    Voter = 1,
+    /// Is replicated to and does not vote.
+    Learner = 2,
+}
+
+/// One member of a group.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Member {
+    /// Its node id.
+    pub node_id: u64,
+    /// Voter or learner in the new configuration; `None` when it is only in the outgoing one.
+    pub role: Option<MemberRole>,
+    /// Whether it votes in the outgoing half of a joint configuration.
+    pub outgoing_voter: bool,
+    /// Its incarnation; 0 while it is not known.
+    pub incarnation: u128,
+    /// Its HOST:PORT.
+    pub address: String,
+}
+
+/// Body of [`crate::EntryKind::Configuration`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Members {
+    /// The members, ascending by node id.
+    pub members: Vec<Member>,
+}
+
+impl Members {
+    /// The body's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out);
+        writer.u32(self.members.len() as u32);
+        for member in &self.members {
+            writer.u64(member.node_id);
+            writer.u8(member.role.map_or(0, |role| role as u8));
+            writer.u8(u8::from(member.outgoing_voter));
+            writer.u128(member.incarnation);
+            writer.text(&member.address);
+        }
+        out
+    }
+
+    /// The value of a body.
+    ///
+    /// # Errors
+    /// [`DecodeError`]
+    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = Reader::new("Members", body);
+        let count = fields.u32()?;
+        if count as usize > MEMBERS_MAX {
+            return Err(DecodeError::TooLarge {
+                what: "Members",
+                limit: MEMBERS_MAX as u64,
+                found: count.into(),
+            });
+        }
+        let mut members: Vec<Member> = Vec::new();
+        for _ in 0..count {
+            let node_id = fields.u64()?;
+            let role = match fields.u8()? {
+                0 => None,
+                1 => Some(MemberRole::Voter),
+                2 => Some(MemberRole::Learner),
+                other => {
+                    return Err(DecodeError::Invalid {
+                        what: "Members.role",
+                        found: other.into(),
+                    });
+                }
+            };
+            let outgoing_voter = match fields.u8()? {
+                0 => false,
+                1 => true,
+                other => {
+                    let what = "Members.outgoing_voter";
+                    return Err(DecodeError::Invalid {
+                        what,
+                        found: other.into(),
+                    });
+                }
+            };
+            let incarnation = fields.u128()?;
+            let address = fields.text()?.to_owned();
+            if node_id == 0 || members.last().is_some_and(|last| last.node_id >= node_id) {
+                return Err(DecodeError::Invalid {
+                    what: "Members.node_id order",
+                    found: node_id,
+                });
+            }
+            members.push(Member {
+                node_id,
+                role,
+                outgoing_voter,
+                incarnation,
+                address,
+            });
+        }
+        fields.finish()?;
+        Ok(Self { members })
+    }
+}

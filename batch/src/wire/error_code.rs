@@ -1,0 +1,124 @@
+//! The stable numbers of what can go wrong on the wire. `DRV-0101` is code 101.
+
+use std::fmt;
+
+/// What a failed request did to the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Nothing was written, now or later.
+    NotWritten,
+    /// It may have been written: a retry under the same producer sequence settles it.
+    Unknown,
+}
+
+macro_rules! codes {
+    ($($(#[$meta:meta])* $name:ident = $value:literal, $effect:ident, $retryable:literal, $summary:literal;)*) => {
+        /// A stable error code.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+        #[repr(u32)]
+        #[non_exhaustive]
+        pub enum ErrorCode { $($(#[$meta])* $name = $value,)* }
+
+        impl ErrorCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code of this number, if this build knows it.
+            #[must_use]
+            pub fn from_number(number: u32) -> Option<Self> {
+                match number { $($value => Some(Self::$name),)* _ => None }
+            }
+
+            /// What the failed request did.
+            #[must_use]
+            pub fn effect(self) -> Effect {
+                match self { $(Self::$name => Effect::$effect,)* }
+            }
+
+            /// Whether the same request may succeed later or elsewhere.
+            #[must_use]
+            pub fn is_retryable(self) -> bool {
+                match self { $(Self::$name => $retryable,)* }
+            }
+
+            /// One line about it.
+            #[must_use]
+            pub fn summary(self) -> &'static str {
+                match self { $(Self::$name => $summary,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The node does not lead the group.
+    NotLeader = 101, NotWritten, true, "this node is not the leader";
+    /// No leader with a quorum is known.
+    NoQuorum = 102, NotWritten, true, "no leader with a quorum is known";
+    /// The leader changed or the connection broke after the request was taken.
+    OutcomeUnknown = 103, Unknown, true, "the outcome is unknown";
+    /// `expect_seq` is not the log's next seq.
+    ExpectSeq = 104, NotWritten, false, "the log's next seq is not the expected one";
+    /// A record or batch is over the limit.
+    TooLarge = 105, NotWritten, false, "the record or batch is over the limit";
+    /// A batch of the producer before this one is missing.
+    SequenceGap = 106, NotWritten, true, "an earlier batch of this producer is missing";
+    /// Another instance of the producer took over.
+    StaleEpoch = 107, NotWritten, false, "another instance of this producer took over";
+    /// The producer is not registered, or was forgotten.
+    UnknownProducer = 108, NotWritten, false, "the producer is not registered or was forgotten";
+    /// More is waiting than the node takes.
+    Busy = 109, NotWritten, true, "the node has too much waiting";
+    /// The answer to this old duplicate was dropped, since its producer had it before.
+    DuplicateForgotten = 110, Unknown, false, "the first answer to this old duplicate is gone";
+    /// The batch does not decode.
+    MalformedBatch = 111, NotWritten, false, "the batch is malformed";
+    /// No log of this name or number.
+    LogNotFound = 201, NotWritten, false, "no such log";
+    /// The name is taken.
+    LogExists = 202, NotWritten, false, "a log of this name exists";
+    /// The records asked for were trimmed.
+    Trimmed = 203, NotWritten, false, "the records were trimmed";
+    /// Not a log name.
+    LogName = 204, NotWritten, false, "not a valid log name";
+    /// The group holds as many logs as it may.
+    LogLimit = 205, NotWritten, false, "the group holds as many logs as it may";
+    /// The seq asked for is beyond the tail.
+    BeyondTail = 206, NotWritten, false, "the seq is beyond the log's tail";
+    /// The read could not be confirmed by a quorum.
+    ReadUnconfirmed = 207, NotWritten, true, "the read was not confirmed by a quorum";
+    /// The node's storage failed; it stopped serving the group.
+    StorageFailed = 401, Unknown, true, "the node's storage failed";
+    /// Stored bytes are damaged.
+    Corruption = 402, NotWritten, true, "stored bytes are damaged";
+    /// The node's disk is full.
+    DiskFull = 403, NotWritten, true, "the node's disk is full";
+    /// No protocol version in common.
+    ProtocolVersion = 701, NotWritten, false, "no protocol version in common";
+    /// Another cluster.
+    WrongCluster = 702, NotWritten, false, "the node belongs to another cluster";
+    /// Another node than the one meant.
+    WrongNode = 703, NotWritten, false, "this is another node than the one meant";
+    /// Not the incarnation that this node id was known by.
+    WrongIncarnation = 704, NotWritten, false, "the node id is known under another incarnation";
+    /// Bytes that are no frame of ours.
+    MalformedFrame = 705, NotWritten, false, "the frame is malformed";
+    /// A frame over the limit.
+    FrameTooLarge = 706, NotWritten, false, "the frame is over the limit";
+    /// No handshake in time.
+    HandshakeTimeout = 707, NotWritten, true, "no handshake arrived in time";
+    /// More connections than the node takes.
+    ConnectionLimit = 708, NotWritten, true, "the node has as many connections as it takes";
+    /// A message that this side of this connection may not send.
+    UnexpectedMessage = 709, NotWritten, false, "the message is not allowed on this connection";
+    /// Bytes that a node of the same cluster should never send.
+    UnknownMember = 710, NotWritten, false, "the node is not a member of the group";
+    /// The node is stopping.
+    Stopping = 711, NotWritten, true, "the node is stopping";
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DRV-{:04}", *self as u32)
+    }
+}

@@ -1,0 +1,166 @@
+//! What all messages share: their kinds, and a macro that lays plain fields out in order.
+
+use crate::DecodeError;
+
+macro_rules! kinds {
+    ($($(#[$meta:meta])* $name:ident = $value:literal,)*) => {
+        /// What a frame holds.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum MessageKind { $($(#[$meta])* $name = $value,)* }
+
+        impl MessageKind {
+            /// The kind of this number.
+            ///
+            /// # Errors
+            /// [`DecodeError::Invalid`] for a number without a kind.
+            pub fn decode(value: u8) -> Result<Self, DecodeError> {
+                Ok(match value {
+                    $($value => Self::$name,)*
+                    _ => return Err(DecodeError::Invalid { what: "message kind", found: value.into() }),
+                })
+            }
+        }
+    };
+}
+
+kinds! {
+    /// [`super::Hello`]
+    Hello = 0x01,
+    /// [`super::HelloAck`]
+    HelloAck = 0x02,
+    /// [`super::HelloReject`]
+    HelloReject = 0x03,
+    /// [`super::VoteRequest`]
+    VoteRequest = 0x10,
+    /// [`super::VoteReply`]
+    VoteReply = 0x11,
+    /// [`super::Heartbeat`]
+    Heartbeat = 0x12,
+    /// [`super::HeartbeatReply`]
+    HeartbeatReply = 0x13,
+    /// [`super::AppendEntries`]
+    AppendEntries = 0x14,
+    /// [`super::AppendReply`]
+    AppendReply = 0x15,
+    /// [`super::TimeoutNow`]
+    TimeoutNow = 0x16,
+    /// [`super::ErrorReply`]
+    ErrorReply = 0x40,
+    /// [`super::ProducerOpen`]
+    ProducerOpen = 0x41,
+    /// [`super::ProducerOpened`]
+    ProducerOpened = 0x42,
+    /// [`super::LogCreate`]
+    LogCreate = 0x43,
+    /// [`super::LogInfo`]
+    LogInfo = 0x44,
+    /// [`super::LogLookup`]
+    LogLookup = 0x45,
+    /// [`super::LogList`]
+    LogList = 0x46,
+    /// [`super::LogListed`]
+    LogListed = 0x47,
+    /// [`super::Append`]
+    Append = 0x48,
+    /// [`super::Appended`]
+    Appended = 0x49,
+    /// [`super::Read`]
+    Read = 0x4A,
+    /// [`super::ReadReply`]
+    ReadReply = 0x4B,
+    /// [`super::TailStart`]
+    TailStart = 0x4C,
+    /// [`super::TailData`]
+    TailData = 0x4D,
+    /// [`super::TailCredit`]
+    TailCredit = 0x4E,
+    /// [`super::TailStop`]
+    TailStop = 0x4F,
+    /// [`super::Status`]
+    Status = 0x50,
+    /// [`super::StatusReply`]
+    StatusReply = 0x51,
+}
+
+/// A message's head: the fields of a frame that are not batches.
+pub trait Message: Sized {
+    /// The kind of the frame.
+    const KIND: MessageKind;
+
+    /// Appends the head's bytes to `out`.
+    fn encode_head(&self, out: &mut Vec<u8>);
+
+    /// The message that fills `head` exactly.
+    ///
+    /// # Errors
+    /// [`DecodeError`]
+    fn decode_head(head: &[u8]) -> Result<Self, DecodeError>;
+}
+
+/// Declares a message whose head is its fields in order: integers as they are, `bool` as one byte of 0
+/// or 1, `String` behind a `u16` length.
+macro_rules! message {
+    (
+        $(#[$meta:meta])*
+        $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ident,)* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Eq, PartialEq, Default)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $kind,)* }
+
+        impl $crate::wire::Message for $name {
+            const KIND: $crate::wire::MessageKind = $crate::wire::MessageKind::$name;
+
+            fn encode_head(&self, out: &mut Vec<u8>) {
+                #[allow(unused_mut, unused_variables, reason = "a message may have no fields")]
+                let mut writer = $crate::Writer::new(out);
+                $($crate::wire::message::field!(put writer, &self.$field, $kind);)*
+            }
+
+            fn decode_head(head: &[u8]) -> Result<Self, $crate::DecodeError> {
+                #[allow(unused_mut, reason = "a message may have no fields")]
+                let mut reader = $crate::Reader::new(stringify!($name), head);
+                let message = Self {
+                    $($field: $crate::wire::message::field!(get reader, $kind, $name, $field),)*
+                };
+                reader.finish()?;
+                Ok(message)
+            }
+        }
+    };
+}
+
+macro_rules! field {
+    (put $writer:ident, $value:expr, String) => {
+        $writer.text($value)
+    };
+    (put $writer:ident, $value:expr, bool) => {
+        $writer.u8(u8::from(*$value))
+    };
+    (put $writer:ident, $value:expr, $kind:ident) => {
+        $writer.$kind(*$value)
+    };
+    (get $reader:ident, String, $name:ident, $field:ident) => {
+        $reader.text()?.to_owned()
+    };
+    (get $reader:ident, bool, $name:ident, $field:ident) => {
+        match $reader.u8()? {
+            0 => false,
+            1 => true,
+            other => {
+                let what = concat!(stringify!($name), ".", stringify!($field));
+                return Err($crate::DecodeError::Invalid {
+                    what,
+                    found: other.into(),
+                });
+            }
+        }
+    };
+    (get $reader:ident, $kind:ident, $name:ident, $field:ident) => {
+        $reader.$kind()?
+    };
+}
+
+pub(crate) use {field, message};

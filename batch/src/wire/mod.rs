@@ -1,0 +1,28 @@
+//! The wire messages: a frame around each, a handshake first, then peers' or clients' messages.
+//!
+//! Byte layouts only. What a message means and when it may be sent belongs to those who exchange them.
+
+mod client;
+mod error_code;
+mod frame;
+mod hello;
+mod message;
+mod peer;
+
+pub use client::{
+    Append, Appended, EXPECT_SEQ_NONE, ErrorReply, LOCAL_READ, LogCreate, LogInfo, LogList,
+    LogListed, LogLookup, ProducerOpen, ProducerOpened, Read, ReadReply, Status, StatusMember,
+    StatusReply, TailCredit, TailData, TailStart, TailStop,
+};
+pub use error_code::{Effect, ErrorCode};
+pub use frame::{
+    FRAME_HEADER_BYTES, FRAME_MAGIC, FRAME_PAYLOAD_BYTES_MAX, FRAME_VERSION, FrameHeader,
+    decode_head, encode_frame,
+};
+pub use hello::{
+    CLUSTER_ID_BYTES_MAX, ClusterId, Hello, HelloAck, HelloReject, Lane, PROTOCOL_VERSION, Role,
+};
+pub use message::{Message, MessageKind};
+pub use peer::{
+    AppendEntries, AppendReply, Heartbeat, HeartbeatReply, TimeoutNow, VoteReply, VoteRequest,
+};
