@@ -1,0 +1,122 @@
+//! The write-ahead log as the replica's [`EntryLog`], and its completions as the core's attestations.
+
+use std::collections::VecDeque;
+
+use drave_batch::{BatchHeader, BatchRef};
+use drave_wal::{AppendError, Event, Wal};
+
+use crate::raft::{Durable, EntryId, HardState, NodeId};
+use crate::replica::{EntryLog, HardStateRecord, LogRefusal};
+
+/// What a completed flush made durable. The only place where the core's attestations are made from the
+/// log's completions.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// Entries up to this one.
+    Log(Durable<EntryId>),
+    /// The hard state.
+    HardState(Durable<HardState>),
+    /// The log failed for good.
+    Failed(String),
+}
+
+/// The log of one group.
+pub(crate) struct GroupLog {
+    pub(crate) wal: Wal,
+    queue_bytes_max: u64,
+    /// Hard states being written, with the log's sequence of each.
+    hard_states: VecDeque<(u64, HardState)>,
+    events: Vec<Event>,
+    no_space: bool,
+}
+
+impl GroupLog {
+    pub(crate) fn new(wal: Wal, queue_bytes_max: u64) -> Self {
+        let (hard_states, events) = (VecDeque::new(), Vec::new());
+        Self {
+            wal,
+            queue_bytes_max,
+            hard_states,
+            events,
+            no_space: false,
+        }
+    }
+
+    /// Completions since the last call.
+    pub(crate) fn poll(&mut self, out: &mut Vec<Completion>) {
+        self.wal.poll(&mut self.events);
+        for event in self.events.drain(..) {
+            match event {
+                Event::Durable(flushed) => {
+                    let id = EntryId {
+                        term: flushed.term(),
+                        index: flushed.index(),
+                    };
+                    out.push(Completion::Log(Durable::attest(id)));
+                }
+                Event::MetaDurable(flushed) => {
+                    while let Some((sequence, state)) = self.hard_states.front() {
+                        if *sequence > flushed.sequence() {
+                            break;
+                        }
+                        out.push(Completion::HardState(Durable::attest(*state)));
+                        self.hard_states.pop_front();
+                    }
+                }
+                Event::Failed(reason) => out.push(Completion::Failed(reason.to_string())),
+                Event::SpaceLow => self.no_space = true,
+                Event::SpaceOk => self.no_space = false,
+                _ => {}
+            }
+        }
+    }
+
+    /// Bytes of entries that may still be taken: what followers advertise to their leader.
+    pub(crate) fn credit_bytes(&self) -> u64 {
+        self.queue_bytes_max.saturating_sub(self.wal.queued_bytes())
+    }
+}
+
+fn refusal(error: AppendError) -> LogRefusal {
+    match error {
+        AppendError::Full { queued_bytes, .. } => LogRefusal::Full { queued_bytes },
+        AppendError::NoSpace => LogRefusal::NoSpace,
+        other => LogRefusal::Failed(other.to_string()),
+    }
+}
+
+impl EntryLog for GroupLog {
+    fn has_room(&self, bytes: usize) -> Result<(), LogRefusal> {
+        self.wal.has_room(bytes).map_err(refusal)
+    }
+
+    fn append(&mut self, header: &mut BatchHeader, body: &[u8]) -> Result<(), LogRefusal> {
+        self.wal.append(header, body).map_err(refusal)
+    }
+
+    fn append_encoded(&mut self, batch: &BatchRef<'_>) -> Result<(), LogRefusal> {
+        self.wal.append_encoded(batch).map_err(refusal)
+    }
+
+    fn truncate_suffix(&mut self, from_index: u64) -> Result<(), LogRefusal> {
+        self.wal
+            .truncate_suffix(from_index)
+            .map_err(|error| LogRefusal::Failed(error.to_string()))
+    }
+
+    fn write_hard_state(&mut self, record: HardStateRecord) -> Result<(), LogRefusal> {
+        let sequence = self
+            .wal
+            .write_meta(&record.encode())
+            .map_err(|error| LogRefusal::Failed(error.to_string()))?;
+        let vote = (record.vote != 0).then_some(NodeId(record.vote));
+        self.hard_states.push_back((
+            sequence,
+            HardState {
+                term: record.term,
+                vote,
+            },
+        ));
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! The helper thread: work that may block (cold pages of mapped segments), off the thread that owns the
+//! group. Bounded; who finds it full tries again later.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use drave_wal::{ColdRead, ReadError, Slices};
+use tokio::sync::Notify;
+
+/// Jobs that may wait.
+const JOBS_MAX: usize = 256;
+
+/// What a job is for; comes back with its result.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub(crate) enum JobKey {
+    /// Entries for a peer.
+    Peer {
+        /// The peer.
+        node_id: u64,
+        /// The leader's term when it was asked for: entries of another term are not sent.
+        term: u64,
+    },
+    /// A client's scan.
+    Scan(u64),
+}
+
+/// A finished job.
+pub(crate) type Finished = (JobKey, Result<Slices, ReadError>);
+
+#[derive(Default)]
+struct Results {
+    finished: Mutex<VecDeque<Finished>>,
+    notify: Notify,
+}
+
+/// A thread that runs reads. Dropping it lets the running job finish.
+pub(crate) struct Helper {
+    jobs: Option<SyncSender<(JobKey, ColdRead)>>,
+    results: Arc<Results>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Helper {
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let (jobs, receiver) = sync_channel(JOBS_MAX);
+        let results = Arc::new(Results::default());
+        let theirs = Arc::clone(&results);
+        let thread = std::thread::Builder::new()
+            .name("drave-helper".to_owned())
+            .spawn(move || work(&receiver, &theirs))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            results,
+            thread: Some(thread),
+        })
+    }
+
+    /// Queues a job; `false` when too many wait.
+    pub(crate) fn submit(&self, key: JobKey, job: ColdRead) -> bool {
+        let Some(jobs) = &self.jobs else {
+            return false;
+        };
+        match jobs.try_send((key, job)) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// Waits until a job has finished. Cancel-safe.
+    pub(crate) async fn finished(&self) {
+        self.results.notify.notified().await;
+    }
+
+    /// Takes a finished job.
+    pub(crate) fn take(&self) -> Option<Finished> {
+        self.results
+            .finished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    }
+}
+
+fn work(jobs: &Receiver<(JobKey, ColdRead)>, results: &Results) {
+    while let Ok((key, job)) = jobs.recv() {
+        let finished = (key, job.run());
+        results
+            .finished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(finished);
+        results.notify.notify_one();
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by its own hook; there is nothing to add here.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The shell of a node: sockets, disk completions and the clock to the replica, and its effects back.
+//!
+//! One thread owns the group: its sockets, its replica and its log's ring. Nothing on it blocks; cold
+//! pages go to a helper thread, segment files to the log's own. It decides nothing that the replica
+//! could decide.
+
+mod clock;
+mod driver;
+mod group_log;
+mod helper;
+mod peers;
+mod pins;
+mod start;
+mod translate;
+mod watch;
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use drave_net::IoChoice;
+pub(crate) use group_log::GroupLog;
+pub(crate) use helper::{Helper, JobKey};
+
+use crate::config::{ConfigError, NodeConfig};
+use crate::replica::{Fatal, RestoreProblem};
+use crate::store::StoreError;
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Its formatted directory.
+    pub data_dir: PathBuf,
+    /// Its configuration.
+    pub config: NodeConfig,
+    /// How it talks to disk and sockets.
+    pub io: IoChoice,
+}
+
+/// Why a node did not start, or stopped.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The data directory cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The configuration is not valid.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The group's log cannot be opened.
+    #[error("the group's log: {0}")]
+    Log(#[from] drave_wal::OpenError),
+    /// The log's content cannot be made into a replica.
+    #[error("the group's log: {0}")]
+    Restore(#[from] RestoreProblem),
+    /// The log cannot be read.
+    #[error("the group's log: {0}")]
+    Read(#[from] drave_wal::ReadError),
+    /// io_uring was asked for and is refused, or no runtime can be had.
+    #[error("{0}")]
+    Runtime(#[from] drave_net::RuntimeError),
+    /// It cannot listen on its own member's address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system refused something else.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The refusal.
+        source: std::io::Error,
+    },
+    /// It cannot go on with the group.
+    #[error("{0}")]
+    Stopped(#[from] Fatal),
+}
+
+impl NodeError {
+    /// The exit code of a program that ends for this reason.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Store(error) => error.exit_code(),
+            Self::Config(error) => error.exit_code(),
+            Self::Log(error) => match error {
+                drave_wal::OpenError::Version { .. } => 7,
+                drave_wal::OpenError::Locked { .. } => 4,
+                drave_wal::OpenError::Io { .. }
+                | drave_wal::OpenError::Engine { .. }
+                | drave_wal::OpenError::NoSpace(_) => 1,
+                _ => 6,
+            },
+            Self::Restore(_) | Self::Read(_) => 6,
+            Self::Runtime(_) | Self::Listen { .. } | Self::Io { .. } | Self::Stopped(_) => 1,
+        }
+    }
+
+    /// What it did.
+    #[must_use]
+    pub fn effect(&self) -> &'static str {
+        match self {
+            Self::Stopped(_) => {
+                "the node stopped serving; what it acknowledged is on a majority's disks"
+            }
+            _ => "the node did not start; its data was left as it was",
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.advice(),
+            Self::Config(_) => "correct the configuration file; every key is optional",
+            Self::Log(_) | Self::Restore(_) | Self::Read(_) => {
+                "do not delete anything: the other replicas hold what is committed; see docs/operations.md"
+            }
+            Self::Runtime(_) => {
+                "start with --io posix, or allow io_uring (container seccomp profile)"
+            }
+            Self::Listen { .. } => {
+                "check that the address is this machine's and that nothing else listens on it"
+            }
+            Self::Io { .. } => "see the system's error above",
+            Self::Stopped(_) => "check the disk and its logs before starting the node again",
+        }
+    }
+}
+
+/// Runs a node on the calling thread until `stop` completes or it cannot go on.
+///
+/// `stop` is polled on the node's own runtime, inside which tokio's signals and timers work. When it
+/// completes, the node stops taking requests, flushes what is queued and returns.
+///
+/// # Errors
+/// [`NodeError`]
+pub fn run(
+    options: NodeOptions,
+    stop: impl Future<Output = ()> + 'static,
+) -> Result<(), NodeError> {
+    options.config.check()?;
+    let runtime = drave_net::Runtime::new(options.io)?;
+    let opened = start::open(&options, &runtime)?;
+    runtime.block_on(async move { driver::Node::listen(opened).await?.run(stop).await })
+}

@@ -1,0 +1,349 @@
+//! The leader's side: clients' appends, new logs, new producers; and what commitment does to them.
+
+use drave_batch::control::{LogCreated, ProducerRegistered, log_name_error};
+use drave_batch::wire::{Append, Appended, EXPECT_SEQ_NONE, ErrorCode};
+use drave_batch::{BatchHeader, EntryKind, Records, checksum, encoded_bytes};
+
+use super::producers::Verdict;
+use super::tables::PRODUCER_IN_FLIGHT_MAX;
+use super::{Answer, EntryLog, Fatal, LogRefusal, Now, Refusal, Replica, ReplyTo};
+use crate::raft::{EntryId, ProposeError};
+
+impl Replica {
+    /// A client's batch. The answer comes through [`super::Outputs::replies`], at once or when the
+    /// entry commits.
+    ///
+    /// # Errors
+    /// [`Fatal`] only; a refusal of the request is an answer.
+    pub fn append(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        request: &Append,
+        body: &[u8],
+        log: &mut impl EntryLog,
+    ) -> Result<(), Fatal> {
+        if !self.is_leader() {
+            let refusal = self.not_leader();
+            self.refuse(reply, refusal);
+            return Ok(());
+        }
+        if let Err(refusal) = self.check_shape(&request.header, body) {
+            self.refuse(reply, refusal);
+            return Ok(());
+        }
+        if let Err(refusal) = self.check_duplicate(reply, &request.header) {
+            if let Some(refusal) = refusal {
+                self.refuse(reply, refusal);
+            }
+            return Ok(());
+        }
+        let Some(state) = self.tables.catalogue.log(request.header.log_id) else {
+            let message = format!("log {} does not exist", request.header.log_id);
+            self.refuse(reply, Refusal::new(ErrorCode::LogNotFound, message));
+            return Ok(());
+        };
+        let tail_seq = state.tail_seq;
+        if request.expect_seq != EXPECT_SEQ_NONE && request.expect_seq != tail_seq {
+            let message = format!(
+                "expected seq {}, the log's next is {tail_seq}",
+                request.expect_seq
+            );
+            let refusal =
+                Refusal::numbers(ErrorCode::ExpectSeq, request.expect_seq, tail_seq, message);
+            self.refuse(reply, refusal);
+            return Ok(());
+        }
+        let mut header = request.header.clone();
+        header.first_seq = tail_seq;
+        self.propose(now, reply, header, body, log)
+    }
+
+    /// Creates a named log, or answers with the one there is.
+    ///
+    /// # Errors
+    /// [`Fatal`]
+    pub fn create_log(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        name: &str,
+        if_missing: bool,
+        log: &mut impl EntryLog,
+    ) -> Result<(), Fatal> {
+        if !self.is_leader() {
+            let refusal = self.not_leader();
+            self.refuse(reply, refusal);
+            return Ok(());
+        }
+        if let Some(reason) = log_name_error(name) {
+            self.refuse(reply, Refusal::new(ErrorCode::LogName, reason));
+            return Ok(());
+        }
+        let exists = || Refusal::new(ErrorCode::LogExists, format!("a log named {name} exists"));
+        if let Some(state) = self.tables.catalogue.log_named(name) {
+            let answer = if if_missing {
+                Answer::Log(state.info(false))
+            } else {
+                Answer::Refused(exists())
+            };
+            self.outputs.replies.push((reply, answer));
+            return Ok(());
+        }
+        if let Some(index) = self.tables.catalogue.in_flight_index(name) {
+            if !if_missing {
+                self.refuse(reply, exists());
+            } else if !self
+                .tables
+                .pending
+                .get_mut(index)
+                .is_some_and(|entry| entry.waiters.push(reply))
+            {
+                self.refuse(
+                    reply,
+                    Refusal::new(ErrorCode::Busy, "the log is being created"),
+                );
+            }
+            return Ok(());
+        }
+        let (count, limit) = (
+            self.tables.catalogue.len() + self.tables.catalogue.in_flight_len(),
+            self.config.logs_max as usize,
+        );
+        if count >= limit {
+            let message = format!("the group holds {count} logs, at most {limit}");
+            let refusal =
+                Refusal::numbers(ErrorCode::LogLimit, limit as u64, count as u64, message);
+            self.refuse(reply, refusal);
+            return Ok(());
+        }
+        let body = LogCreated {
+            name: name.to_owned(),
+        }
+        .encode();
+        self.propose(
+            now,
+            reply,
+            BatchHeader::new(EntryKind::LogCreate, &body, 0),
+            &body,
+            log,
+        )
+    }
+
+    /// Registers a producer.
+    ///
+    /// # Errors
+    /// [`Fatal`]
+    pub fn open_producer(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        name: &str,
+        log: &mut impl EntryLog,
+    ) -> Result<(), Fatal> {
+        if !self.is_leader() {
+            let refusal = self.not_leader();
+            self.refuse(reply, refusal);
+            return Ok(());
+        }
+        let body = ProducerRegistered {
+            name: name.chars().take(64).collect(),
+        }
+        .encode();
+        self.propose(
+            now,
+            reply,
+            BatchHeader::new(EntryKind::ProducerRegister, &body, 0),
+            &body,
+            log,
+        )
+    }
+
+    fn propose(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        header: BatchHeader,
+        body: &[u8],
+        log: &mut impl EntryLog,
+    ) -> Result<(), Fatal> {
+        let bytes = header.encoded_bytes();
+        match log.has_room(bytes) {
+            Ok(()) => {}
+            Err(refusal @ LogRefusal::Full { .. }) => {
+                self.refuse(reply, Refusal::new(ErrorCode::Busy, refusal.to_string()));
+                return Ok(());
+            }
+            Err(refusal @ LogRefusal::NoSpace) => {
+                self.refuse(
+                    reply,
+                    Refusal::new(ErrorCode::DiskFull, refusal.to_string()),
+                );
+                return Ok(());
+            }
+            Err(refusal @ LogRefusal::Failed(_)) => return Err(refusal.into()),
+        }
+        match self.raft.propose(bytes as u32) {
+            Ok(id) => {
+                self.append_entry(now, id, header, body, Some(reply), log)?;
+                self.drain_effects(now, log)
+            }
+            Err(error) => {
+                let refusal = match error {
+                    ProposeError::NotLeader { .. } => self.not_leader(),
+                    ProposeError::Busy { .. } => Refusal::new(ErrorCode::Busy, error.to_string()),
+                    ProposeError::Transferring { .. } | ProposeError::Leaving => {
+                        Refusal::new(ErrorCode::NoQuorum, error.to_string())
+                    }
+                };
+                self.refuse(reply, refusal);
+                Ok(())
+            }
+        }
+    }
+
+    /// Completes the header of a new entry and puts it into the log.
+    pub(super) fn append_entry(
+        &mut self,
+        now: Now,
+        id: EntryId,
+        mut header: BatchHeader,
+        body: &[u8],
+        reply: Option<ReplyTo>,
+        log: &mut impl EntryLog,
+    ) -> Result<(), Fatal> {
+        // The leader's clock may run backwards; the times of a group's entries do not.
+        self.tables.append_time_us = self.tables.append_time_us.max(now.unix_us);
+        header.index = id.index;
+        header.term = id.term;
+        header.group_id = self.config.group_id;
+        header.append_time_us = self.tables.append_time_us;
+        log.append(&mut header, body)?;
+        self.tables.appended(&header, body, reply)
+    }
+
+    fn refuse(&mut self, reply: ReplyTo, refusal: Refusal) {
+        self.outputs.replies.push((reply, Answer::Refused(refusal)));
+    }
+
+    /// A batch from outside is what its header says, and within the limits.
+    fn check_shape(&self, header: &BatchHeader, body: &[u8]) -> Result<(), Refusal> {
+        let malformed = |message: String| Refusal::new(ErrorCode::MalformedBatch, message);
+        if header.kind != EntryKind::Data {
+            return Err(malformed("clients append data batches only".to_owned()));
+        }
+        if body.len() != header.body_len as usize {
+            return Err(malformed(format!(
+                "the header says {} bytes of body, {} came",
+                header.body_len,
+                body.len()
+            )));
+        }
+        let found = checksum(body);
+        if found != header.body_crc {
+            return Err(malformed(format!(
+                "body checksum: expected {:#010x}, found {found:#010x}",
+                header.body_crc
+            )));
+        }
+        let records = Records::new(body, header.record_count)
+            .map_err(|error| malformed(error.to_string()))?;
+        let limit = self.config.record_bytes_max as usize;
+        // The bodies of small batches cannot hold a record over the limit.
+        if body.len() > limit
+            && let Some(record) = { records }.find(|record| record.len() > limit)
+        {
+            let (limit, found) = (limit as u64, record.len() as u64);
+            let message = format!("a record of {found} bytes, at most {limit} are taken");
+            return Err(Refusal::numbers(ErrorCode::TooLarge, limit, found, message));
+        }
+        Ok(())
+    }
+
+    /// Settles what the producer's sequence says. `Err(None)`: the request waits for the entry in
+    /// flight, or was answered.
+    fn check_duplicate(
+        &mut self,
+        reply: ReplyTo,
+        header: &BatchHeader,
+    ) -> Result<(), Option<Refusal>> {
+        if header.producer_id == 0 {
+            return Ok(());
+        }
+        if header.producer_unacked >= PRODUCER_IN_FLIGHT_MAX {
+            let limit = PRODUCER_IN_FLIGHT_MAX.into();
+            let found = header.producer_unacked.into();
+            let message = format!("{found} batches unacknowledged, at most {limit}");
+            return Err(Some(Refusal::numbers(
+                ErrorCode::Busy,
+                limit,
+                found,
+                message,
+            )));
+        }
+        let (id, epoch, sequence) = (
+            header.producer_id,
+            header.producer_epoch,
+            header.producer_seq,
+        );
+        match self.tables.producers.judge(id, epoch, sequence) {
+            Verdict::Next => Ok(()),
+            Verdict::Duplicate(first) => {
+                if let Some(entry) = self.tables.pending.get_mut(first.index) {
+                    if entry.waiters.push(reply) {
+                        return Err(None);
+                    }
+                    let message = "the batch is in flight and asked for too often";
+                    return Err(Some(Refusal::new(ErrorCode::Busy, message)));
+                }
+                let appended = Appended {
+                    log_id: first.log_id,
+                    first_seq: first.first_seq,
+                    record_count: first.record_count,
+                    duplicate: true,
+                    producer_seq: sequence,
+                    term: self.raft.term(),
+                    index: first.index,
+                };
+                self.outputs
+                    .replies
+                    .push((reply, Answer::Appended(appended)));
+                Err(None)
+            }
+            Verdict::DuplicateForgotten => Err(Some(Refusal::new(
+                ErrorCode::DuplicateForgotten,
+                format!("batch {sequence} was acknowledged before"),
+            ))),
+            Verdict::Gap { expected } => {
+                let message =
+                    format!("expected batch {expected} of the producer, found {sequence}");
+                Err(Some(Refusal::numbers(
+                    ErrorCode::SequenceGap,
+                    expected,
+                    sequence,
+                    message,
+                )))
+            }
+            Verdict::StaleEpoch { expected } => {
+                let message = format!("the producer's epoch is {expected}, the batch says {epoch}");
+                let (expected, found) = (expected.into(), epoch.into());
+                Err(Some(Refusal::numbers(
+                    ErrorCode::StaleEpoch,
+                    expected,
+                    found,
+                    message,
+                )))
+            }
+            Verdict::Unknown => {
+                let message = format!("producer {id} is not registered or was forgotten");
+                Err(Some(Refusal::new(ErrorCode::UnknownProducer, message)))
+            }
+        }
+    }
+}
+
+/// Bytes that an entry with a body of this length counts in windows and limits.
+#[must_use]
+pub(super) fn entry_bytes(body_len: u32) -> u32 {
+    encoded_bytes(body_len) as u32
+}

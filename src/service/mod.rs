@@ -1,0 +1,215 @@
+//! Client requests to the replica and back: appends, logs, producers, reads, tails, status.
+//!
+//! It owns who waits for a linearizable read and who tails what. It does not decide duplicates or
+//! conditions (the replica does) and does not move bytes (the node and `drave-net` do).
+
+mod reads;
+mod scan;
+mod status;
+mod tails;
+
+use drave_batch::DecodeError;
+use drave_batch::wire::{self, ErrorCode, Message, MessageKind, decode_head};
+use drave_net::frame::Frame;
+use drave_net::{ConnId, Net};
+
+use crate::node::{GroupLog, Helper};
+use crate::replica::{Answer, Fatal, Now, Refusal, Replica, ReplyTo};
+use reads::Reads;
+pub(crate) use status::{NodeFacts, role_name};
+pub(crate) use tails::KEEPALIVE_US;
+use tails::Tails;
+
+/// Bytes queued for a client beyond which it gets no more data until it has read some.
+const CLIENT_QUEUE_BYTES_HIGH: usize = 2 << 20;
+
+/// Everything a request may touch, lent for one turn of the node's loop.
+pub(crate) struct Context<'a> {
+    pub now: Now,
+    pub net: &'a Net,
+    pub replica: &'a mut Replica,
+    pub log: &'a mut GroupLog,
+    pub helper: &'a Helper,
+    pub facts: &'a NodeFacts,
+}
+
+impl Context<'_> {
+    fn reply<M: Message>(&self, to: ReplyTo, message: &M, payload: &[bytes::Bytes]) {
+        let conn = ConnId::from_number(to.connection);
+        if let Err(error) =
+            self.net
+                .send(conn, self.facts.group_id, to.request_id, message, payload)
+        {
+            tracing::debug!(connection = to.connection, %error, "answer not sent: the client is gone");
+        }
+    }
+
+    fn refuse(&self, to: ReplyTo, refusal: &Refusal) {
+        let leader = self.replica.leader();
+        let reply = wire::ErrorReply {
+            code: refusal.code as u32,
+            leader_id: leader.map_or(0, |(id, _)| id.0),
+            expected: refusal.expected,
+            found: refusal.found,
+            leader_address: leader.map_or(String::new(), |(_, address)| address.to_owned()),
+            message: refusal.message.clone(),
+        };
+        self.reply(to, &reply, &[]);
+    }
+}
+
+/// The client side of a node.
+pub(crate) struct Service {
+    reads: Reads,
+    tails: Tails,
+}
+
+impl Service {
+    pub(crate) fn new(tails_max: usize) -> Self {
+        Self {
+            reads: Reads::default(),
+            tails: Tails::new(tails_max),
+        }
+    }
+
+    /// A client's frame. An error of the client is answered and, when its bytes cannot be trusted,
+    /// closes its connection.
+    pub(crate) fn on_frame(
+        &mut self,
+        context: &mut Context<'_>,
+        conn: ConnId,
+        frame: &Frame,
+    ) -> Result<(), Fatal> {
+        let to = ReplyTo {
+            connection: conn.number(),
+            request_id: frame.header.request_id,
+        };
+        if frame.header.group_id != context.facts.group_id {
+            let message = format!("this node has no group {}", frame.header.group_id);
+            context.refuse(to, &Refusal::new(ErrorCode::UnexpectedMessage, message));
+            return Ok(());
+        }
+        match self.dispatch(context, conn, to, frame) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::warn!(connection = conn.number(), %error, "malformed request");
+                context
+                    .net
+                    .close_with(conn, ErrorCode::MalformedFrame, &error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        context: &mut Context<'_>,
+        conn: ConnId,
+        to: ReplyTo,
+        frame: &Frame,
+    ) -> Result<Result<(), Fatal>, DecodeError> {
+        let (header, head) = (&frame.header, &frame.head[..]);
+        let now = context.now;
+        Ok(match header.kind {
+            MessageKind::Append => {
+                let request: wire::Append = decode_head(header, head)?;
+                context
+                    .replica
+                    .append(now, to, &request, &frame.payload, context.log)
+            }
+            MessageKind::LogCreate => {
+                let request: wire::LogCreate = decode_head(header, head)?;
+                let (name, if_missing) = (&request.name, request.if_missing);
+                context
+                    .replica
+                    .create_log(now, to, name, if_missing, context.log)
+            }
+            MessageKind::ProducerOpen => {
+                let request: wire::ProducerOpen = decode_head(header, head)?;
+                context
+                    .replica
+                    .open_producer(now, to, &request.name, context.log)
+            }
+            MessageKind::LogLookup => self.reads.lookup(context, to, decode_head(header, head)?),
+            MessageKind::LogList => self.reads.list(context, to, decode_head(header, head)?),
+            MessageKind::Read => self.reads.read(context, to, decode_head(header, head)?),
+            MessageKind::TailStart => {
+                self.tails.start(context, to, &decode_head(header, head)?);
+                Ok(())
+            }
+            MessageKind::TailCredit => {
+                let credit: wire::TailCredit = decode_head(header, head)?;
+                self.tails.credit(to, credit.credit_bytes);
+                Ok(())
+            }
+            MessageKind::TailStop => {
+                decode_head::<wire::TailStop>(header, head)?;
+                self.tails.stop(to);
+                Ok(())
+            }
+            MessageKind::Status => {
+                decode_head::<wire::Status>(header, head)?;
+                let status = status::status(context);
+                context.reply(to, &status, &[]);
+                Ok(())
+            }
+            other => {
+                let message = format!("clients do not send {other:?}");
+                context
+                    .net
+                    .close_with(conn, ErrorCode::UnexpectedMessage, &message);
+                Ok(())
+            }
+        })
+    }
+
+    /// Carries the replica's answers and advances to clients, and goes on with reads and tails.
+    pub(crate) fn turn(&mut self, context: &mut Context<'_>) {
+        for (to, answer) in std::mem::take(&mut context.replica.outputs.replies) {
+            match answer {
+                Answer::Appended(appended) => context.reply(to, &appended, &[]),
+                Answer::Log(info) => context.reply(to, &info, &[]),
+                Answer::Producer(opened) => context.reply(to, &opened, &[]),
+                Answer::Refused(refusal) => context.refuse(to, &refusal),
+            }
+        }
+        for ticket in std::mem::take(&mut context.replica.outputs.reads_ready) {
+            self.reads.confirmed(context, ticket);
+        }
+        for ticket in std::mem::take(&mut context.replica.outputs.reads_failed) {
+            self.reads.failed(context, ticket);
+        }
+        for log_id in std::mem::take(&mut context.replica.outputs.advanced) {
+            self.tails.advanced(log_id);
+        }
+        self.reads.turn(context);
+        self.tails.turn(context);
+    }
+
+    /// Whether [`Self::turn`] has more to do at once.
+    pub(crate) fn has_work(&self) -> bool {
+        self.reads.has_work() || self.tails.has_work()
+    }
+
+    /// A read of the helper thread has finished.
+    pub(crate) fn on_cold(
+        &mut self,
+        context: &Context<'_>,
+        key: u64,
+        result: Result<drave_wal::Slices, drave_wal::ReadError>,
+    ) {
+        if let Some(result) = self.reads.on_cold(context, key, result) {
+            self.tails.on_cold(context, key, result);
+        }
+    }
+
+    /// A client is gone.
+    pub(crate) fn on_closed(&mut self, conn: ConnId) {
+        self.tails.on_closed(conn);
+    }
+
+    /// Signs of life for tailing readers; called every [`tails::KEEPALIVE_US`].
+    pub(crate) fn keepalive(&mut self, context: &mut Context<'_>) {
+        self.tails.keepalive(context);
+    }
+}

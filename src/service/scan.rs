@@ -1,0 +1,149 @@
+//! Finding one log's batches among the group's entries: a cursor that reads the group's log in steps.
+
+use bytes::Bytes;
+use drave_batch::BatchHeader;
+use drave_wal::{ColdRead, Read, ReadError, Slices, Wal};
+
+use crate::replica::LogState;
+
+/// Bytes of the group's log that one step looks through at most, so that a log with few records among
+/// many does not hold the thread.
+const SCAN_BYTES_MAX: usize = 1 << 20;
+
+/// Where a reader of one log is.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    /// The log.
+    pub log_id: u64,
+    /// The next seq wanted.
+    pub seq: u64,
+    /// The group's index from which on it is looked for; 0 when it is not known yet.
+    index: u64,
+}
+
+/// Batches of one log, whole, back to back over the pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The batches' bytes, shared with the log.
+    pub pieces: Vec<Bytes>,
+    /// How many bytes they are.
+    pub bytes: usize,
+    /// The next batch of the log does not fit any more.
+    full: bool,
+}
+
+/// What a step gave.
+pub(crate) enum Step {
+    /// The cursor moved; there may be more. Nothing may have been found yet.
+    Moved,
+    /// The cursor is at the log's committed end.
+    End,
+    /// The next entries have to be read from disk; [`Cursor::take`] the result when it is there.
+    Cold(ColdRead),
+    /// The found batches reached `bytes_max`.
+    Full,
+}
+
+impl Cursor {
+    /// A cursor at `seq`.
+    pub(crate) fn new(log_id: u64, seq: u64) -> Self {
+        Self {
+            log_id,
+            seq,
+            index: 0,
+        }
+    }
+
+    /// Looks at the next entries of the group. `log` is the log's state, `commit_index` the limit of
+    /// what readers may see.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub(crate) fn step(
+        &mut self,
+        log: &LogState,
+        wal: &Wal,
+        commit_index: u64,
+        bytes_max: usize,
+        found: &mut Found,
+    ) -> Result<Step, ReadError> {
+        if found.full || found.bytes >= bytes_max {
+            return Ok(Step::Full);
+        }
+        if self.seq >= log.next_seq {
+            return Ok(Step::End);
+        }
+        let range = match self.index {
+            0 => log.index.locate(self.seq),
+            index => log.index.resume(index),
+        };
+        let Some((lo, hi)) = range else {
+            return Ok(Step::End);
+        };
+        let hi = hi.min(commit_index + 1);
+        if lo >= hi {
+            return Ok(Step::End);
+        }
+        // A first batch before the wanted one is skipped by seq, so starting early is harmless.
+        self.index = lo;
+        match wal.read(lo, hi, SCAN_BYTES_MAX)? {
+            Read::Cold(job) => Ok(Step::Cold(job)),
+            Read::Ready(slices) => Ok(self.take(&slices, bytes_max, found)),
+        }
+    }
+
+    /// Takes this log's batches out of entries that start where the cursor is.
+    pub(crate) fn take(&mut self, slices: &Slices, bytes_max: usize, found: &mut Found) -> Step {
+        if slices.lo != self.index {
+            return Step::Moved;
+        }
+        for piece in &slices.pieces {
+            let mut at = 0;
+            while at < piece.len() {
+                // The log checked these bytes when it took or mapped them.
+                let Ok((header, _)) = BatchHeader::decode(&piece[at..]) else {
+                    return Step::Moved;
+                };
+                let end = at + header.encoded_bytes();
+                if header.log_id == self.log_id
+                    && header.record_count > 0
+                    && header.next_seq() > self.seq
+                {
+                    if found.bytes > 0 && found.bytes + (end - at) > bytes_max {
+                        found.full = true;
+                        return Step::Full;
+                    }
+                    found.push(piece, at, end);
+                    self.seq = header.next_seq();
+                }
+                self.index = header.index + 1;
+                at = end;
+            }
+        }
+        if found.bytes >= bytes_max {
+            Step::Full
+        } else {
+            Step::Moved
+        }
+    }
+}
+
+impl Found {
+    /// Adds `piece[at..end]`, joining it to the last one when they are neighbours.
+    fn push(&mut self, piece: &Bytes, at: usize, end: usize) {
+        self.bytes += end - at;
+        let next = piece.slice(at..end);
+        if let Some(last) = self.pieces.last_mut() {
+            let joins = last.as_ptr().wrapping_add(last.len()) == next.as_ptr();
+            let base = piece.as_ptr() as usize;
+            let inside = (last.as_ptr() as usize)
+                .checked_sub(base)
+                .filter(|start| joins && start + last.len() == at);
+            if let Some(start) = inside {
+                *last = piece.slice(start..end);
+                return;
+            }
+        }
+        self.pieces.push(next);
+    }
+}
