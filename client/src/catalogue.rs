@@ -1,0 +1,106 @@
+//! Requests about logs as a whole: create, look up, list.
+
+use drave_batch::control::{LOG_NAME_BYTES_MAX, log_name_error};
+use drave_batch::wire::{
+    LOCAL_READ, LogCreate, LogInfo as WireLogInfo, LogList, LogListed, LogLookup,
+};
+
+use crate::call::{Call, Target};
+use crate::{ClientError, LogInfo};
+
+/// Logs asked for in one page.
+const PAGE_LOGS: u32 = 256;
+
+/// Logs taken from one node in all: a node that pages without end is not followed for ever.
+const LOGS_MAX: usize = 1 << 20;
+
+/// What the request must say about who may answer.
+pub(crate) fn consistency(target: &Target) -> u8 {
+    match target {
+        Target::Leader => 0,
+        Target::Node(_) => LOCAL_READ,
+    }
+}
+
+fn check_name(name: &str) -> Result<(), ClientError> {
+    let Some(why) = log_name_error(name) else {
+        return Ok(());
+    };
+    let mut len = name.len().min(LOG_NAME_BYTES_MAX);
+    while !name.is_char_boundary(len) {
+        len -= 1;
+    }
+    let name = name[..len].to_owned();
+    Err(ClientError::LogName { name, why })
+}
+
+pub(crate) async fn create(
+    call: &Call<'_>,
+    name: &str,
+    if_missing: bool,
+) -> Result<LogInfo, ClientError> {
+    check_name(name)?;
+    let name = name.to_owned();
+    let request = LogCreate { if_missing, name };
+    let answer = call.run::<_, WireLogInfo>(&request).await?;
+    check_answer(&request.name, answer.message, &answer.address)
+}
+
+pub(crate) async fn lookup(call: &Call<'_>, name: &str) -> Result<LogInfo, ClientError> {
+    check_name(name)?;
+    let request = LogLookup {
+        consistency: consistency(call.target),
+        name: name.to_owned(),
+    };
+    let answer = call.run::<_, WireLogInfo>(&request).await?;
+    check_answer(name, answer.message, &answer.address)
+}
+
+fn check_answer(name: &str, info: WireLogInfo, address: &str) -> Result<LogInfo, ClientError> {
+    if info.name != name {
+        return Err(ClientError::Misbehaved {
+            address: address.to_owned(),
+            what: "the log asked for (bytes of its name)",
+            expected: name.len() as u64,
+            found: info.name.len() as u64,
+        });
+    }
+    Ok(info.into())
+}
+
+pub(crate) async fn list(call: &Call<'_>) -> Result<Vec<LogInfo>, ClientError> {
+    let mut logs: Vec<LogInfo> = Vec::new();
+    loop {
+        let request = LogList {
+            consistency: consistency(call.target),
+            count_max: PAGE_LOGS,
+            after: logs.last().map_or(String::new(), |log| log.name.clone()),
+        };
+        let answer = call.run::<_, LogListed>(&request).await?;
+        let misbehaved = |what, expected: usize, found: usize| ClientError::Misbehaved {
+            address: answer.address.clone(),
+            what,
+            expected: expected as u64,
+            found: found as u64,
+        };
+        let (page, more) = (answer.message.logs, answer.message.more);
+        if more && page.is_empty() {
+            return Err(misbehaved("logs in a page before the last", 1, 0));
+        }
+        if logs.len() + page.len() > LOGS_MAX {
+            let found = logs.len() + page.len();
+            return Err(misbehaved("logs in a group", LOGS_MAX, found));
+        }
+        for log in page {
+            // Order is what makes paging end.
+            if logs.last().is_some_and(|last| last.name >= log.name) {
+                let at = logs.len();
+                return Err(misbehaved("logs in order of their names", at, at));
+            }
+            logs.push(log.into());
+        }
+        if !more {
+            return Ok(logs);
+        }
+    }
+}

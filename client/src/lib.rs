@@ -1,0 +1,72 @@
+//! The Rust client of drave: append, read, tail, on plain tokio.
+//!
+//! ```no_run
+//! use drave_client::{Client, ReadLimits};
+//!
+//! # async fn example() -> Result<(), drave_client::ClientError> {
+//! let client = Client::builder().endpoints(["127.0.0.1:4436"]).build()?;
+//! client.create_log("orders", true).await?;
+//! let log = client.log("orders").await?;
+//! let ack = log.append("hello").await?;
+//! let chunk = log.read(ack.first_seq, ReadLimits::default()).await?;
+//! assert_eq!(chunk.records[0].payload, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An append that succeeds is on stable storage on a majority of the nodes, once. One that fails says
+//! whether it wrote nothing or whether that is unknown: see [`ClientError`]. A [`Producer`] pipelines
+//! appends; a [`Tail`] follows a log over the loss of nodes:
+//!
+//! ```no_run
+//! use drave_client::{Client, ProducerOptions, TailEvent, TailFrom};
+//!
+//! # async fn example(client: Client) -> Result<(), drave_client::ClientError> {
+//! let log = client.log("orders").await?;
+//! let producer = client.producer(ProducerOptions::default());
+//! for number in 0..1000 {
+//!     // Waits for room in the window only.
+//!     let _ticket = producer.submit(log.id(), [format!("order {number}")]).await?;
+//! }
+//! producer.flush().await?;
+//!
+//! let mut tail = log.tail(TailFrom::Last(10)).await?;
+//! while let TailEvent::Record(record) = tail.next().await? {
+//!     println!("{}: {} bytes", record.seq, record.payload.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! This crate knows the wire messages and the framing, never the inside of a node, and nothing of
+//! io_uring. Every queue in it is bounded, and everything that a node sends is checked against a limit
+//! and a checksum before it is believed.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod call;
+mod catalogue;
+mod client;
+mod cluster;
+mod connection;
+mod error;
+mod log;
+mod producer;
+mod read;
+mod replica;
+mod retry;
+mod status;
+mod tail;
+mod task;
+mod types;
+
+pub use client::{Client, ClientBuilder};
+pub use drave_batch::DecodeError;
+pub use drave_batch::wire::{Effect, ErrorCode};
+pub use error::{ClientError, LeaderHint};
+pub use log::Log;
+pub use producer::{Producer, ProducerOptions, Ticket};
+pub use read::Reader;
+pub use replica::{Replica, ReplicaLog};
+pub use status::{ClusterStatus, NodeStatus};
+pub use tail::Tail;
+pub use types::{Ack, LogInfo, ReadChunk, ReadLimits, Record, TailEvent, TailFrom};

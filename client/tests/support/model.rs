@@ -1,0 +1,337 @@
+//! What the fake nodes share: logs, producers with the nodes' dedup rule, and the faults to come.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use drave_batch::wire::{
+    Append, Appended, EXPECT_SEQ_NONE, ErrorCode, ErrorReply, LogInfo, LogList, LogListed,
+    MessageKind, StatusMember, StatusReply, TailData,
+};
+use drave_batch::{Batches, EntryKind};
+
+/// What goes wrong with one request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// The connection closes before the request takes effect.
+    CloseBefore,
+    /// It takes effect, and the connection closes without an answer.
+    CloseAfter,
+    /// It is refused with this code.
+    Refuse(ErrorCode),
+    /// It takes effect and is never answered.
+    Silent,
+    /// One bit of the answer's payload is wrong.
+    Damage,
+    /// The answer's frame is cut in the middle, and the connection closes.
+    Cut,
+    /// The answer's head does not match its checksum.
+    DamageHead,
+}
+
+/// A small generator: everything random in a test comes from one printed seed.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
+
+pub struct LogModel {
+    pub name: String,
+    pub first_seq: u64,
+    pub next_seq: u64,
+    /// Encoded batches with the seq of their first record.
+    pub batches: Vec<(u64, Vec<u8>)>,
+}
+
+/// The replicated state of all fake nodes: what one applies, all have.
+pub struct Model {
+    pub leader: usize,
+    pub term: u64,
+    pub addresses: Vec<String>,
+    /// What nodes that do not lead say about who does.
+    pub hint: Hint,
+    pub logs: BTreeMap<u64, LogModel>,
+    pub producers: HashMap<u64, Vec<Appended>>,
+    pub producers_opened: u64,
+    /// Faults for the next requests of a kind, in order.
+    pub script: HashMap<u8, VecDeque<Fault>>,
+    /// Random faults for appends: generator and percent.
+    pub chaos: Option<(Random, u64)>,
+    /// Leader changes at random with the chaos.
+    pub chaos_elections: bool,
+    pub appends_taken: u64,
+    pub requests: HashMap<u8, u64>,
+    /// The most payload bytes that any tail had unacknowledged, and the credit given with TailStart.
+    pub tail_outstanding_max: u64,
+    pub tail_starts: Vec<(usize, u64)>,
+    pub tail_payload_bytes_max: usize,
+    /// Nodes that say nothing on their tails.
+    pub tail_silent: Vec<usize>,
+    /// Nodes that are cut off at a seq, and tell their tails nothing beyond it.
+    pub tail_stale: HashMap<usize, u64>,
+    pub in_flight_max: u32,
+    pub record_bytes_max: u32,
+    pub credit_bytes: u32,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hint {
+    Right,
+    Nothing,
+    /// Node n names node n + 1: a circle.
+    Circle,
+}
+
+pub fn refusal(code: ErrorCode) -> ErrorReply {
+    ErrorReply {
+        code: code as u32,
+        message: format!("scripted {code}"),
+        ..ErrorReply::default()
+    }
+}
+
+impl Model {
+    pub fn new(addresses: Vec<String>) -> Self {
+        Self {
+            leader: 0,
+            term: 1,
+            addresses,
+            hint: Hint::Right,
+            logs: BTreeMap::new(),
+            producers: HashMap::new(),
+            producers_opened: 0,
+            script: HashMap::new(),
+            chaos: None,
+            chaos_elections: false,
+            appends_taken: 0,
+            requests: HashMap::new(),
+            tail_outstanding_max: 0,
+            tail_starts: Vec::new(),
+            tail_payload_bytes_max: 1 << 20,
+            tail_silent: Vec::new(),
+            tail_stale: HashMap::new(),
+            in_flight_max: 64,
+            record_bytes_max: 1 << 20,
+            credit_bytes: 8 << 20,
+        }
+    }
+
+    pub fn script(&mut self, kind: MessageKind, faults: impl IntoIterator<Item = Fault>) {
+        self.script.entry(kind as u8).or_default().extend(faults);
+    }
+
+    pub fn next_fault(&mut self, kind: MessageKind) -> Option<Fault> {
+        *self.requests.entry(kind as u8).or_default() += 1;
+        let scripted = self.script.get_mut(&(kind as u8));
+        if let Some(fault) = scripted.and_then(VecDeque::pop_front) {
+            return Some(fault);
+        }
+        let (random, percent) = self.chaos.as_mut()?;
+        if kind != MessageKind::Append || random.below(100) >= *percent {
+            return None;
+        }
+        let fault = match random.below(8) {
+            0 => Fault::CloseBefore,
+            1 => Fault::CloseAfter,
+            2 => Fault::Refuse(ErrorCode::Busy),
+            3 => Fault::Refuse(ErrorCode::OutcomeUnknown),
+            4 => Fault::Cut,
+            5 => Fault::DamageHead,
+            6 => Fault::Refuse(ErrorCode::NoQuorum),
+            _ => Fault::CloseAfter,
+        };
+        let next_leader = random.below(self.addresses.len() as u64) as usize;
+        if self.chaos_elections && random.below(3) == 0 {
+            self.leader = next_leader;
+            self.term += 1;
+        }
+        Some(fault)
+    }
+
+    pub fn requests(&self, kind: MessageKind) -> u64 {
+        self.requests.get(&(kind as u8)).copied().unwrap_or(0)
+    }
+
+    pub fn not_leader(&self, node: usize) -> ErrorReply {
+        let named = match self.hint {
+            Hint::Right => Some(self.leader),
+            Hint::Nothing => None,
+            Hint::Circle => Some((node + 1) % self.addresses.len()),
+        };
+        ErrorReply {
+            leader_id: named.map_or(0, |at| at as u64 + 1),
+            leader_address: named.map_or(String::new(), |at| self.addresses[at].clone()),
+            ..refusal(ErrorCode::NotLeader)
+        }
+    }
+
+    pub fn create(&mut self, name: &str) -> u64 {
+        let log_id = self.logs.len() as u64 + 1;
+        let log = LogModel {
+            name: name.to_owned(),
+            first_seq: 0,
+            next_seq: 0,
+            batches: Vec::new(),
+        };
+        self.logs.insert(log_id, log);
+        log_id
+    }
+
+    pub fn info(&self, log_id: u64, created: bool) -> LogInfo {
+        let log = &self.logs[&log_id];
+        LogInfo {
+            log_id,
+            first_seq: log.first_seq,
+            next_seq: log.next_seq,
+            created,
+            name: log.name.clone(),
+        }
+    }
+
+    pub fn find(&self, name: &str) -> Option<u64> {
+        let found = self.logs.iter().find(|(_, log)| log.name == name);
+        found.map(|(log_id, _)| *log_id)
+    }
+
+    pub fn list(&self, request: &LogList) -> LogListed {
+        let mut names: Vec<&str> = self.logs.values().map(|log| log.name.as_str()).collect();
+        names.sort_unstable();
+        names.retain(|name| *name > request.after.as_str());
+        let page = names.iter().take(request.count_max.min(3) as usize);
+        let logs: Vec<LogInfo> = page
+            .map(|name| self.info(self.find(name).unwrap(), false))
+            .collect();
+        LogListed {
+            more: names.len() > logs.len(),
+            logs,
+        }
+    }
+
+    pub fn open_producer(&mut self) -> u64 {
+        self.producers_opened += 1;
+        let id = 100 + self.producers_opened;
+        self.producers.insert(id, Vec::new());
+        id
+    }
+
+    /// The nodes' rule for appends: duplicates, gaps, conditions, then the log.
+    pub fn append(&mut self, append: &Append, body: &[u8]) -> Result<Appended, ErrorReply> {
+        let header = &append.header;
+        let Some(answers) = self.producers.get_mut(&header.producer_id) else {
+            return Err(refusal(ErrorCode::UnknownProducer));
+        };
+        let expected = answers.len() as u64;
+        assert!(
+            u64::from(header.producer_unacked) <= header.producer_seq,
+            "no more can be unacknowledged than was numbered"
+        );
+        if let Some(first) = answers.get(header.producer_seq as usize) {
+            let duplicate = true;
+            return Ok(Appended {
+                duplicate,
+                ..first.clone()
+            });
+        }
+        if header.producer_seq > expected {
+            return Err(refusal(ErrorCode::SequenceGap));
+        }
+        let Some(log) = self.logs.get_mut(&header.log_id) else {
+            return Err(refusal(ErrorCode::LogNotFound));
+        };
+        if append.expect_seq != EXPECT_SEQ_NONE && append.expect_seq != log.next_seq {
+            return Err(ErrorReply {
+                expected: append.expect_seq,
+                found: log.next_seq,
+                ..refusal(ErrorCode::ExpectSeq)
+            });
+        }
+        self.appends_taken += 1;
+        let mut stored = header.clone();
+        stored.term = self.term;
+        stored.index = self.appends_taken;
+        stored.first_seq = log.next_seq;
+        stored.append_time_us = 1_000_000 + self.appends_taken;
+        let mut encoded = Vec::new();
+        stored.encode_with_body(body, &mut encoded);
+        log.batches.push((log.next_seq, encoded));
+        log.next_seq += u64::from(header.record_count);
+        let appended = Appended {
+            log_id: header.log_id,
+            first_seq: stored.first_seq,
+            record_count: header.record_count,
+            duplicate: false,
+            producer_seq: header.producer_seq,
+            term: self.term,
+            index: stored.index,
+        };
+        answers.push(appended.clone());
+        Ok(appended)
+    }
+
+    /// Batches from the one that holds `from_seq` on, up to `bytes_max`, at least one.
+    pub fn batches(&self, log_id: u64, from_seq: u64, bytes_max: usize) -> Vec<u8> {
+        let log = &self.logs[&log_id];
+        let mut out: Vec<u8> = Vec::new();
+        let start = log.batches.partition_point(|(first, _)| *first <= from_seq);
+        if from_seq >= log.next_seq {
+            return out;
+        }
+        for (_, encoded) in &log.batches[start - 1..] {
+            if !out.is_empty() && out.len() + encoded.len() > bytes_max {
+                break;
+            }
+            out.extend_from_slice(encoded);
+        }
+        out
+    }
+
+    pub fn tail_data(&self, log_id: u64) -> TailData {
+        let log = &self.logs[&log_id];
+        TailData {
+            log_id,
+            first_seq: log.first_seq,
+            next_seq: log.next_seq,
+        }
+    }
+
+    pub fn status(&self, node: usize) -> StatusReply {
+        let member = |(at, address): (usize, &String)| StatusMember {
+            node_id: at as u64 + 1,
+            address: address.clone(),
+        };
+        StatusReply {
+            node_id: node as u64 + 1,
+            term: self.term,
+            leader_id: self.leader as u64 + 1,
+            role: if node == self.leader {
+                "leader"
+            } else {
+                "follower"
+            }
+            .to_owned(),
+            io_engine: "posix".to_owned(),
+            version: "0.1.0".to_owned(),
+            members: self.addresses.iter().enumerate().map(member).collect(),
+            ..StatusReply::default()
+        }
+    }
+
+    /// Every record of a log, in order.
+    pub fn records(&self, log_id: u64) -> Vec<Vec<u8>> {
+        let mut records = Vec::new();
+        for (_, encoded) in &self.logs[&log_id].batches {
+            for batch in Batches::new(encoded) {
+                let batch = batch.unwrap();
+                assert_eq!(batch.header.kind, EntryKind::Data);
+                records.extend(batch.records().unwrap().map(<[u8]>::to_vec));
+            }
+        }
+        records
+    }
+}
