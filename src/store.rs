@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use drave_batch::control::{Member, MemberRole, Members};
 use drave_batch::wire::ClusterId;
@@ -21,6 +22,9 @@ pub const STORE_VERSION: u32 = 1;
 const IDENTITY_MAGIC: u64 = u64::from_le_bytes(*b"DRAVESTO");
 const IDENTITY_FILE: &str = "IDENTITY";
 const IDENTITY_BYTES_MAX: u64 = 64 << 10;
+
+/// Between two attempts to lock a directory.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// What `format` is asked to make.
 #[derive(Clone, Debug)]
@@ -408,11 +412,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// Takes a formatted directory; nobody else can until this value is dropped.
+    /// Takes a formatted directory; nobody else can until this value is dropped. Waits up to `patience`
+    /// for a process that is just ending.
     ///
     /// # Errors
     /// [`StoreError`]; nothing in the directory is changed but the lock file.
-    pub fn open(dir: &Path, expected_cluster: Option<&str>) -> Result<Self, StoreError> {
+    pub fn open(
+        dir: &Path,
+        expected_cluster: Option<&str>,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
         let path = dir.join(IDENTITY_FILE);
         let meta = fs::metadata(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::Unformatted {
@@ -442,7 +451,7 @@ impl Store {
                 found: identity.cluster_id.to_string(),
             });
         }
-        let lock = lock(dir)?;
+        let lock = lock(dir, patience)?;
         let group = group_dir(dir, 0);
         if !group.is_dir() {
             let reason = "the group's log is missing, though the node was formatted".to_owned();
@@ -465,7 +474,9 @@ impl Store {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, StoreError> {
+/// Takes the directory's lock. A process that was killed may hold its files for a moment longer, while
+/// the kernel ends what its ring had in flight; so it is asked for again until `patience` is over.
+fn lock(dir: &Path, patience: Duration) -> Result<File, StoreError> {
     let path = dir.join("LOCK");
     let file = OpenOptions::new()
         .write(true)
@@ -474,12 +485,20 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&path)
         .map_err(io_error(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse {
-            path: dir.to_owned(),
-        }),
-        Err(fs::TryLockError::Error(source)) => Err(StoreError::Io { path, source }),
+    let deadline = Instant::now() + patience;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse {
+                    path: dir.to_owned(),
+                });
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { path, source }),
+        }
     }
 }
 

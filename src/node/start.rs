@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use drave_batch::{BatchRef, Batches, DecodeError};
 use drave_net::Runtime;
@@ -21,6 +22,9 @@ const GROUP_ID: u32 = 0;
 /// Bytes of the log read at once while it is replayed.
 const REPLAY_BYTES: usize = 8 << 20;
 
+/// How long a predecessor may take to let go of the directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Everything a node needs before it has a socket.
 pub(super) struct Opened {
     pub store: Store,
@@ -35,7 +39,11 @@ pub(super) struct Opened {
 
 pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, NodeError> {
     let config = options.config.clone();
-    let store = Store::open(&options.data_dir, config.cluster.id.as_deref())?;
+    let store = Store::open(
+        &options.data_dir,
+        config.cluster.id.as_deref(),
+        LOCK_PATIENCE,
+    )?;
     let clock = Clock::start();
     let identity = &store.identity;
     tracing::info!(

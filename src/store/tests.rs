@@ -1,5 +1,9 @@
 use super::*;
 
+fn open(dir: &Path, cluster: Option<&str>) -> Result<Store, StoreError> {
+    Store::open(dir, cluster, Duration::ZERO)
+}
+
 fn request(dir: &Path) -> FormatRequest {
     FormatRequest {
         data_dir: dir.to_owned(),
@@ -16,16 +20,16 @@ fn request(dir: &Path) -> FormatRequest {
 fn what_was_formatted_is_opened_and_held_alone() {
     let dir = tempfile::tempdir().unwrap();
     let made = format_store(&request(dir.path())).unwrap();
-    let store = Store::open(dir.path(), Some("test")).unwrap();
+    let store = open(dir.path(), Some("test")).unwrap();
     assert_eq!(store.identity, made);
     assert_ne!(made.incarnation, 0);
     assert_eq!(made.members.members[0].node_id, 1);
     assert!(matches!(
-        Store::open(dir.path(), None),
+        open(dir.path(), None),
         Err(StoreError::InUse { .. })
     ));
     drop(store);
-    Store::open(dir.path(), None).unwrap();
+    open(dir.path(), None).unwrap();
 }
 
 #[test]
@@ -51,12 +55,12 @@ fn a_directory_that_is_not_empty_is_left_alone() {
 fn each_wrong_directory_has_its_own_error() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(
-        Store::open(dir.path(), None),
+        open(dir.path(), None),
         Err(StoreError::Unformatted { .. })
     ));
     format_store(&request(dir.path())).unwrap();
     assert!(matches!(
-        Store::open(dir.path(), Some("other")),
+        open(dir.path(), Some("other")),
         Err(StoreError::WrongCluster { .. })
     ));
     let path = dir.path().join(IDENTITY_FILE);
@@ -65,7 +69,7 @@ fn each_wrong_directory_has_its_own_error() {
     future[8] = 9;
     fs::write(&path, &future).unwrap();
     assert!(matches!(
-        Store::open(dir.path(), None),
+        open(dir.path(), None),
         Err(StoreError::Version { found: 9, .. })
     ));
     for at in (0..8).chain(16..good.len()) {
@@ -73,17 +77,14 @@ fn each_wrong_directory_has_its_own_error() {
         bad[at] ^= 1;
         fs::write(&path, &bad).unwrap();
         assert!(
-            matches!(
-                Store::open(dir.path(), None),
-                Err(StoreError::Damaged { .. })
-            ),
+            matches!(open(dir.path(), None), Err(StoreError::Damaged { .. })),
             "byte {at}"
         );
     }
     fs::write(&path, &good).unwrap();
     fs::remove_dir_all(group_dir(dir.path(), 0)).unwrap();
     assert!(matches!(
-        Store::open(dir.path(), None),
+        open(dir.path(), None),
         Err(StoreError::Inconsistent { .. })
     ));
 }
