@@ -38,7 +38,8 @@ impl Replica {
             }
             return Ok(());
         }
-        let Some(state) = self.tables.catalogue.log(request.header.log_id) else {
+        // A new leader may not have applied what it has; but all that is committed is in its log.
+        let Some(state) = self.tables.catalogue.log_appended(request.header.log_id) else {
             let message = format!("log {} does not exist", request.header.log_id);
             self.refuse(reply, Refusal::new(ErrorCode::LogNotFound, message));
             return Ok(());

@@ -57,6 +57,11 @@ impl Catalogue {
         self.by_id.get(&log_id).filter(|state| state.created)
     }
 
+    /// The log of this number as a leader sees it: its creation may be in the log and not yet committed.
+    pub(super) fn log_appended(&self, log_id: u64) -> Option<&LogState> {
+        self.by_id.get(&log_id)
+    }
+
     pub(super) fn log_mut(&mut self, log_id: u64) -> Option<&mut LogState> {
         self.by_id.get_mut(&log_id)
     }

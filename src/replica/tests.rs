@@ -595,6 +595,64 @@ fn a_replica_restored_from_its_log_decides_as_before() {
 }
 
 #[test]
+fn a_leader_that_has_applied_nothing_yet_knows_the_logs_in_its_log() {
+    let mut cluster = Cluster::new(3);
+    let old = cluster.elect();
+    let log = cluster.create(old, "a");
+    let producer = cluster.producer(old);
+    cluster.append(old, 1, &batch(log, producer, 0, &[b"x"]));
+    cluster.settle(true);
+    let first = appended(cluster.answer(1));
+    // All three restart with no commit hint: everything is in the logs, nothing is applied.
+    for id in 1..=3 {
+        let (_, mut store) = cluster.replicas.remove(&id).unwrap();
+        store.hard_state.as_mut().unwrap().commit_index_hint = 0;
+        let replica = restored(id, 3, &store, cluster.now);
+        cluster.replicas.insert(id, (replica, store));
+    }
+    let now = cluster.now;
+    for id in 1..=3 {
+        for other in (1..=3).filter(|other| *other != id) {
+            let (replica, store) = cluster.replicas.get_mut(&id).unwrap();
+            replica
+                .on_peer_link(now, NodeId(other), true, store)
+                .unwrap();
+        }
+    }
+    let leader = loop {
+        // No flush of entries completes, so the no-op cannot commit.
+        cluster.now.mono_us += 10_000;
+        let now = cluster.now;
+        for (replica, store) in cluster.replicas.values_mut() {
+            replica.tick(now, store).unwrap();
+            if std::mem::take(&mut store.hard_state_unflushed) {
+                let record = store.hard_state.unwrap();
+                let vote = (record.vote != 0).then_some(NodeId(record.vote));
+                let state = raft::HardState {
+                    term: record.term,
+                    vote,
+                };
+                replica
+                    .on_hard_state_durable(now, Durable::attest(state), store)
+                    .unwrap();
+            }
+        }
+        cluster.settle(false);
+        if let Some((id, _)) = cluster.replicas.iter().find(|(_, (r, _))| r.is_leader()) {
+            break *id;
+        }
+    };
+    assert_eq!(cluster.replicas[&leader].0.applied_index(), 0);
+    assert!(cluster.replicas[&leader].0.may_lag());
+    cluster.append(leader, 2, &batch(log, producer, 0, &[b"x"]));
+    cluster.append(leader, 3, &batch(log, producer, 1, &[b"y"]));
+    assert!(cluster.answers.is_empty(), "{:?}", cluster.answers);
+    cluster.settle(true);
+    assert_eq!(appended(cluster.answer(2)).first_seq, first.first_seq);
+    assert_eq!(appended(cluster.answer(3)).first_seq, 1);
+}
+
+#[test]
 fn refusals_have_names_and_change_nothing() {
     let mut cluster = Cluster::new(1);
     let leader = cluster.elect();

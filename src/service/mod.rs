@@ -44,6 +44,18 @@ impl Context<'_> {
         }
     }
 
+    /// The answer about a log that is not here: final only when nothing can be on its way.
+    fn refuse_absent(&self, to: ReplyTo, what: &str, is_linearizable: bool) {
+        let refusal = if !is_linearizable && self.replica.may_lag() {
+            let message =
+                format!("{what} is not on this node yet: it does not know how far the group is");
+            Refusal::new(ErrorCode::ReadUnconfirmed, message)
+        } else {
+            Refusal::new(ErrorCode::LogNotFound, format!("no {what}"))
+        };
+        self.refuse(to, &refusal);
+    }
+
     fn refuse(&self, to: ReplyTo, refusal: &Refusal) {
         let leader = self.replica.leader();
         let reply = wire::ErrorReply {

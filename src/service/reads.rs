@@ -133,8 +133,8 @@ impl Reads {
             Request::Lookup(lookup) => match context.replica.catalogue().log_named(&lookup.name) {
                 Some(log) => context.reply(to, &log.info(false), &[]),
                 None => {
-                    let message = format!("no log named {}", lookup.name);
-                    context.refuse(to, &Refusal::new(ErrorCode::LogNotFound, message));
+                    let linearizable = lookup.consistency != LOCAL_READ;
+                    context.refuse_absent(to, &format!("log named {}", lookup.name), linearizable);
                 }
             },
             Request::List(list) => {
@@ -155,8 +155,8 @@ impl Reads {
 
     fn start_scan(&mut self, context: &mut Context<'_>, to: ReplyTo, read: &wire::Read) {
         let Some(log) = context.replica.catalogue().log(read.log_id) else {
-            let message = format!("log {} does not exist", read.log_id);
-            context.refuse(to, &Refusal::new(ErrorCode::LogNotFound, message));
+            let linearizable = read.consistency != LOCAL_READ;
+            context.refuse_absent(to, &format!("log {}", read.log_id), linearizable);
             return;
         };
         if let Some(refusal) = out_of_range(read.from_seq, log.first_seq, log.next_seq) {

@@ -80,9 +80,7 @@ impl Tails {
         request: &wire::TailStart,
     ) {
         let Some(log) = context.replica.catalogue().log(request.log_id) else {
-            // A replica that lags may not have the log yet; the reader tries again or elsewhere.
-            let message = format!("log {} does not exist on this node", request.log_id);
-            context.refuse(to, &Refusal::new(ErrorCode::LogNotFound, message));
+            context.refuse_absent(to, &format!("log {}", request.log_id), false);
             return;
         };
         let next_seq = if context.replica.is_leader() {
