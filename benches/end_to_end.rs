@@ -12,7 +12,7 @@ use drave::config::NodeConfig;
 use drave::node::{self, IoChoice, NodeError, NodeOptions};
 use drave::store::{FormatRequest, format_store};
 use drave_client::{Client, Log, Producer, ProducerOptions};
-use tokio::runtime::Runtime;
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 struct Node {
@@ -103,7 +103,7 @@ async fn closed_loop(
 }
 
 fn append(c: &mut Criterion) {
-    let runtime = Runtime::new().unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let cluster = Cluster::start(3);
     let (producer, log) = runtime.block_on(async {
         let client = Client::builder()

@@ -1,0 +1,452 @@
+//! The command line: its grammar and its help. What the commands do is in `commands`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit::Exit;
+
+const ABOUT: &str = "\
+A durable, replicated log as a service.
+
+A cluster of one, three or five nodes keeps named logs. A record is acknowledged when a majority of the \
+nodes has it on stable storage; from then on it survives the loss of power on every node at once and the \
+loss of any minority of disks.";
+
+fn after_help() -> String {
+    format!(
+        "\
+Examples:
+  drave demo                          see it survive the death of its leader, in seconds
+  drave dev                           a cluster on this machine to play with, until Ctrl-C
+  echo hello | drave append greetings --create
+  drave tail greetings --follow
+  drave status
+
+Data goes to standard output, everything else to standard error. Colour only on a terminal, and not when \
+NO_COLOR is set.
+
+{}",
+        Exit::HELP
+    )
+}
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "drave", version, about = ABOUT, after_help = after_help(), max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a data directory for a new node
+    Format(FormatArgs),
+    /// Run a node until SIGTERM
+    Start(StartArgs),
+    /// Create and list logs
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Append each line of standard input as one record
+    Append(AppendArgs),
+    /// Print a log's records up to its present end
+    Read(ReadArgs),
+    /// Print a log's last records, and those to come
+    Tail(TailArgs),
+    /// Show every node: role, term, indexes
+    Status(StatusArgs),
+    /// Run a cluster on this machine until Ctrl-C
+    Dev(DevArgs),
+    /// Show that nothing is lost when the leader dies
+    Demo(DemoArgs),
+}
+
+/// Commands about logs.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Create a log
+    Create(LogCreateArgs),
+    /// List the logs in order of their names
+    Ls(LogListArgs),
+}
+
+/// How a node does its I/O.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Io {
+    /// io_uring where the system allows it, else posix
+    #[default]
+    Auto,
+    /// io_uring, or refuse to start
+    Uring,
+    /// pwrite and fdatasync, plain sockets
+    Posix,
+}
+
+impl Io {
+    /// The word on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Posix => "posix",
+        }
+    }
+}
+
+/// How records are printed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum RecordFormat {
+    /// The payload, byte for byte, and a newline
+    #[default]
+    Raw,
+    /// One JSON object per line: log, seq, time_us, and payload (or payload_hex when it is not UTF-8)
+    Json,
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum ResultFormat {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+/// How a cluster is reached.
+#[derive(Args, Clone, Debug)]
+pub struct ConnectArgs {
+    /// Nodes to ask, HOST:PORT, comma-separated; any subset of the cluster's
+    #[arg(
+        long,
+        env = "DRAVE_ENDPOINTS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:4436"
+    )]
+    #[arg(value_name = "HOST:PORT,...", value_parser = endpoint, help_heading = "Connection")]
+    pub endpoints: Vec<String>,
+
+    /// Refuse nodes of any other cluster
+    #[arg(
+        long,
+        env = "DRAVE_CLUSTER_ID",
+        value_name = "ID",
+        help_heading = "Connection"
+    )]
+    pub cluster_id: Option<String>,
+
+    /// How long one request may take, all its retries included [default: 10s; append: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Connection")]
+    pub timeout: Option<Duration>,
+}
+
+/// `drave format`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Run it once per node, with the same --member lines on each. The directory gets the node's identity; \
+a directory that is not empty is refused. A lost directory is not made again under its old node id while \
+its cluster lives: it would have forgotten its votes.
+
+Examples:
+  drave format --data-dir /var/lib/drave --cluster-id prod --node-id 1 \\
+      --member 1=10.0.0.1:4436 --member 2=10.0.0.2:4436 --member 3=10.0.0.3:4436
+
+  a single node, to start small:
+  drave format --data-dir ./data --cluster-id small --node-id 1 --member 1=127.0.0.1:4436")]
+pub struct FormatArgs {
+    /// The directory; created when it is not there
+    #[arg(long, value_name = "DIR", env = "DRAVE_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// The cluster's name: 1 to 64 letters, digits, '.', '_', '-'
+    #[arg(long, value_name = "ID")]
+    pub cluster_id: String,
+    /// This node's number, 1 or higher
+    #[arg(long, value_name = "N")]
+    pub node_id: u64,
+    /// A founding member, itself included: its number, and the HOST:PORT where it listens for nodes and
+    /// clients; HOST is also the address its own connections leave from
+    #[arg(long = "member", value_name = "N=HOST:PORT", required = true, value_parser = member)]
+    pub members: Vec<(u64, String)>,
+}
+
+/// `drave start`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The node listens on the HOST:PORT of its own --member line of `drave format`. SIGTERM or Ctrl-C stops it in \
+order (exit code 0), a second one at once. Its log goes to standard error.
+
+Examples:
+  drave start --data-dir /var/lib/drave
+  DRAVE_LOG=debug drave start --data-dir ./data --io posix")]
+pub struct StartArgs {
+    /// A directory made by `drave format`
+    #[arg(long, value_name = "DIR", env = "DRAVE_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// Settings (TOML); every key is optional, unknown keys are errors
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The I/O engine for disk and sockets
+    #[arg(long, value_enum, default_value_t)]
+    pub io: Io,
+    /// What to log: error, warn, info, debug, trace, or per module as in `info,drave_net=debug`
+    #[arg(long, value_name = "FILTER", env = "DRAVE_LOG", default_value = "info")]
+    pub log: String,
+    /// How to log
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Stop when this process, which must be the parent, is gone
+    #[arg(long, value_name = "PID", hide = true)]
+    pub exit_with_parent: Option<u32>,
+}
+
+/// How a node logs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// One line per event, for people
+    #[default]
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// `drave log create`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Prints the log's number.
+
+Examples:
+  drave log create orders
+  drave log create orders --if-missing")]
+pub struct LogCreateArgs {
+    /// 1 to 255 letters, digits, '.', '_', '-', '/'; not starting with '.' or '/'
+    pub name: String,
+    /// Be content when a log of this name exists
+    #[arg(long)]
+    pub if_missing: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "it would become the help's text")]
+    pub connect: ConnectArgs,
+}
+
+/// `drave log ls`
+#[derive(Args, Clone, Debug)]
+pub struct LogListArgs {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ResultFormat,
+    /// Ask this node alone, for what it knows
+    #[arg(long, value_name = "N")]
+    pub node: Option<u64>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "it would become the help's text")]
+    pub connect: ConnectArgs,
+}
+
+/// `drave append`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+A line is a record: its bytes as they are, without the newline. A last line without a newline counts. A line \
+over the limit (1 MiB) is refused and told; all others are appended.
+
+Each line's number in the log (seq) is printed when a majority has it on stable storage, in order. The exit \
+code is 0 only if every line was acknowledged; else standard error says which lines are in the log, which are \
+not, and of which it is unknown.
+
+Whatever was read is sent at once, in batches of up to 64 KiB, so that single lines are quick and files are \
+fast. When leaders change, unanswered batches are sent again and never appended twice.
+
+Examples:
+  echo hello | drave append greetings --create
+  drave append access --summary < access.log
+  tail -F /var/log/syslog | drave append syslog > /dev/null")]
+pub struct AppendArgs {
+    /// The log's name
+    pub log: String,
+    /// Records per batch at most; a batch is also cut at 1 MiB and when the input pauses [default: what was
+    /// read, up to 64 KiB]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: Option<u32>,
+    /// Batches that may be unacknowledged
+    #[arg(long, value_name = "K", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub in_flight: u32,
+    /// Create the log when there is none of this name
+    #[arg(long)]
+    pub create: bool,
+    /// Print no seqs, only a summary at the end: count, first and last seq, rate, latencies
+    #[arg(long)]
+    pub summary: bool,
+    /// How to print the summary
+    #[arg(long, value_enum, default_value_t, requires = "summary")]
+    pub format: ResultFormat,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "it would become the help's text")]
+    pub connect: ConnectArgs,
+}
+
+/// `drave read`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Without --count it ends at the log's end as it was when the command began.
+
+Examples:
+  drave read orders
+  drave read orders --from 1000 --count 10 --format json
+  drave read orders --node 2 | sha256sum      what replica 2 holds")]
+pub struct ReadArgs {
+    /// The log's name
+    pub log: String,
+    /// The first seq [default: the first one held]
+    #[arg(long, value_name = "SEQ")]
+    pub from: Option<u64>,
+    /// Records at most
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: RecordFormat,
+    /// Read from this replica alone, what it knows to be committed
+    #[arg(long, value_name = "N")]
+    pub node: Option<u64>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "it would become the help's text")]
+    pub connect: ConnectArgs,
+}
+
+/// `drave tail`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+With --follow it goes on when nodes die and resumes at the next seq: nothing is left out, nothing comes twice.
+
+Examples:
+  drave tail orders                    the last 10 records
+  drave tail orders --last 100 --follow
+  drave tail orders --from 0 --follow --format json")]
+pub struct TailArgs {
+    /// The log's name
+    pub log: String,
+    /// The first seq
+    #[arg(long, value_name = "SEQ", conflicts_with = "last")]
+    pub from: Option<u64>,
+    /// The last N records [default: 10]
+    #[arg(long, value_name = "N")]
+    pub last: Option<u64>,
+    /// Go on with the records to come, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: RecordFormat,
+    /// Read from this replica alone, what it knows to be committed
+    #[arg(long, value_name = "N")]
+    pub node: Option<u64>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "it would become the help's text")]
+    pub connect: ConnectArgs,
+}
+
+/// `drave status`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Asks every node by itself; one that does not answer within a second is shown as unreachable.
+
+Examples:
+  drave status
+  drave status --format json")]
+pub struct StatusArgs {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ResultFormat,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "it would become the help's text")]
+    pub connect: ConnectArgs,
+}
+
+/// `drave dev`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The nodes are real processes with their own directories and logs. A temporary folder goes when the command \
+ends; one given with --data-dir stays and is taken up again the next time.
+
+Examples:
+  drave dev
+  drave dev --data-dir ./drave-dev --nodes 5")]
+pub struct DevArgs {
+    /// Where to keep everything [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = node_count)]
+    pub nodes: u64,
+    /// The I/O engine for disk and sockets
+    #[arg(long, value_enum, default_value_t)]
+    pub io: Io,
+    /// Settings for every node
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `drave demo`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Starts three nodes, appends real text, kills the leader with SIGKILL in the middle, goes on, starts the dead \
+node again, and compares what each node holds with what was acknowledged. The exit code is 0 only if nothing \
+acknowledged was lost and nothing was appended twice.")]
+pub struct DemoArgs {
+    /// Append the lines of this file, over and over until there are enough [default: text of its own]
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Records to append
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=2_000_000))]
+    pub records: u64,
+    /// The I/O engine for disk and sockets
+    #[arg(long, value_enum, default_value_t)]
+    pub io: Io,
+    /// Where to keep everything, to look at it afterwards [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("{error} (try 500ms, 10s, 2m)"))?;
+    if duration.is_zero() {
+        Err("must be over zero".to_owned())
+    } else {
+        Ok(duration)
+    }
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let port = text
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .map(|(_, port)| port);
+    match port.and_then(|port| port.parse::<u16>().ok()) {
+        Some(port) if port > 0 => Ok(text.to_owned()),
+        _ => Err("not HOST:PORT with a port from 1 to 65535".to_owned()),
+    }
+}
+
+fn member(text: &str) -> Result<(u64, String), String> {
+    let (number, address) = text.split_once('=').ok_or("not N=HOST:PORT")?;
+    let number = number
+        .parse()
+        .map_err(|error| format!("{number:?} is no node number: {error}"))?;
+    Ok((number, endpoint(address)?))
+}
+
+fn node_count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3 | 5)) => Ok(count),
+        _ => Err("must be 1, 3 or 5".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! The commands, one file each.
+
+pub mod append;
+pub mod demo;
+pub mod dev;
+pub mod format;
+pub mod log;
+pub mod read;
+pub mod start;
+pub mod status;
+pub mod tail;

@@ -1,0 +1,67 @@
+//! The `drave` executable: nodes, logs and clusters from the command line.
+//!
+//! A library only so that the integration tests can use its parts; nothing else depends on it. One file
+//! per command in `commands`; what they share is beside them. No protocol and no storage is implemented
+//! here: the node is `drave`, the client is `drave-client`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod cli;
+pub mod cluster;
+pub mod commands;
+pub mod connect;
+pub mod errors;
+pub mod exit;
+pub mod lines;
+pub mod node_side;
+pub mod output;
+pub mod record_format;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command, LogCommand};
+use crate::errors::CliError;
+use crate::exit::Exit;
+
+/// Runs one command line, tells about a failure on standard error, and says how to end.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are a success; a reader that went away is none
+            // of our business.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            };
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            let text = error.render(output::colour_on_stderr());
+            // Without a standard error there is nobody to tell; the exit code remains.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            error.exit
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Format(arguments) => commands::format::run(arguments),
+        Command::Start(arguments) => commands::start::run(arguments),
+        Command::Log(LogCommand::Create(arguments)) => commands::log::create(&arguments),
+        Command::Log(LogCommand::Ls(arguments)) => commands::log::list(&arguments),
+        Command::Append(arguments) => commands::append::run(&arguments),
+        Command::Read(arguments) => commands::read::run(&arguments),
+        Command::Tail(arguments) => commands::tail::run(&arguments),
+        Command::Status(arguments) => commands::status::run(&arguments),
+        Command::Dev(arguments) => commands::dev::run(arguments),
+        Command::Demo(arguments) => commands::demo::run(arguments),
+    }
+}

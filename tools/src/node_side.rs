@@ -1,0 +1,74 @@
+//! The only place where the commands meet the node: format a directory, run a node.
+//!
+//! Turns the node's errors into the form of the command line. The client side never comes here.
+
+use std::path::{Path, PathBuf};
+
+use drave::config::{ConfigError, NodeConfig};
+use drave::node::NodeOptions;
+use drave::store::{FormatRequest, StoreIdentity};
+
+use crate::cli::Io;
+use crate::errors::CliError;
+use crate::exit::Exit;
+
+/// Makes a data directory. Durable on return.
+///
+/// # Errors
+/// [`CliError`]; a directory that was not empty is left as it was.
+pub fn format(request: &FormatRequest) -> Result<StoreIdentity, CliError> {
+    drave::store::format_store(request).map_err(|error| {
+        CliError::new(
+            Exit::from_number(error.exit_code()),
+            "the data directory was not formatted",
+        )
+        .with("dir", request.data_dir.display())
+        .why(error.to_string())
+        .effect(error.effect())
+        .next(error.advice())
+    })
+}
+
+/// Runs a node on the calling thread until `stop` is done.
+///
+/// # Errors
+/// [`CliError`], both when the node did not start and when it had to stop.
+pub fn run(
+    data_dir: PathBuf,
+    config: Option<&Path>,
+    io: Io,
+    stop: impl Future<Output = ()> + 'static,
+) -> Result<(), CliError> {
+    let config = NodeConfig::load(config).map_err(|error| config_error(&error))?;
+    let shown = data_dir.display().to_string();
+    let io = match io {
+        Io::Auto => drave::node::IoChoice::Auto,
+        Io::Uring => drave::node::IoChoice::Uring,
+        Io::Posix => drave::node::IoChoice::Posix,
+    };
+    drave::node::run(
+        NodeOptions {
+            data_dir,
+            config,
+            io,
+        },
+        stop,
+    )
+    .map_err(|error| {
+        CliError::new(Exit::from_number(error.exit_code()), "the node cannot run")
+            .with("dir", shown)
+            .why(error.to_string())
+            .effect(error.effect())
+            .next(error.advice())
+    })
+}
+
+fn config_error(error: &ConfigError) -> CliError {
+    CliError::new(
+        Exit::from_number(error.exit_code()),
+        "the configuration is not usable",
+    )
+    .why(error.to_string())
+    .effect("the node was not started; nothing was changed")
+    .next("correct the configuration file; every key is optional, and unknown keys are errors")
+}
