@@ -1,0 +1,92 @@
+//! The bytes on disk (`docs/format-wal.md`): encoding and checked decoding of meta slots, segment headers,
+//! group headers and seals, and the names of files. It decides nothing and touches no file.
+
+mod group;
+mod meta;
+mod name;
+mod segment;
+
+pub(crate) use group::{
+    GROUP_HEADER_BYTES, GroupHeader, GroupKind, SEAL_HAS_RESET, SEAL_ROW_BYTES, SealRow,
+    decode_rows, encode_rows, raw_group_seq,
+};
+pub(crate) use meta::{META_FILE_BYTES, MetaRecord};
+pub use name::{FileName, SegmentName};
+pub(crate) use segment::{PREDECESSOR_SEALED, SegmentHeader, USED_BEFORE};
+
+/// Bytes of a block: every structure on disk starts and ends on a multiple of it.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Bytes of the caller's meta value at most.
+pub const META_VALUE_BYTES_MAX: usize = 1024;
+
+/// The version of the layout that this build writes and reads.
+pub const WAL_VERSION: u32 = 1;
+
+/// `bytes` rounded up to whole blocks.
+pub(crate) const fn whole_blocks(bytes: usize) -> usize {
+    bytes.next_multiple_of(BLOCK_BYTES)
+}
+
+/// What is wrong with a block that has magic, version and checksum in its first 16 bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum BlockError {
+    /// Too short, foreign magic, wrong checksum, or fields that contradict each other.
+    Damaged(&'static str),
+    /// The checksum is right and the version is not ours.
+    Version(u32),
+}
+
+fn le_u32(bytes: &[u8], at: usize) -> u32 {
+    let mut out = [0; 4];
+    out.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(out)
+}
+
+fn le_u64(bytes: &[u8], at: usize) -> u64 {
+    let mut out = [0; 8];
+    out.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(out)
+}
+
+fn le_u128(bytes: &[u8], at: usize) -> u128 {
+    let mut out = [0; 16];
+    out.copy_from_slice(&bytes[at..at + 16]);
+    u128::from_le_bytes(out)
+}
+
+fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
+    out[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+fn block_crc(block: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&block[..12]);
+    hasher.update(&block[16..BLOCK_BYTES]);
+    hasher.finalize()
+}
+
+/// Fills in the first 16 bytes of a block whose other bytes are final.
+fn finish_block(block: &mut [u8], magic: u64) {
+    put(block, 0, &magic.to_le_bytes());
+    put(block, 8, &WAL_VERSION.to_le_bytes());
+    let crc = block_crc(block);
+    put(block, 12, &crc.to_le_bytes());
+}
+
+/// Checks the first 16 bytes of a block: checksum before version, so that neither is taken for the other.
+fn check_block(block: &[u8], magic: u64, what: &'static str) -> Result<(), BlockError> {
+    if block.len() < BLOCK_BYTES
+        || le_u64(block, 0) != magic
+        || le_u32(block, 12) != block_crc(block)
+    {
+        return Err(BlockError::Damaged(what));
+    }
+    match le_u32(block, 8) {
+        WAL_VERSION => Ok(()),
+        found => Err(BlockError::Version(found)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Which files there are, the meta record, and that every segment that must exist does.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::engine::{Completion, Engine, Operation, Source};
+use crate::error::{Corruption, CorruptionKind, Failure, OpenError};
+use crate::format::{
+    BLOCK_BYTES, BlockError, FileName, META_FILE_BYTES, MetaRecord, SegmentHeader, SegmentName,
+    WAL_VERSION,
+};
+
+/// A segment with its first block checked.
+pub(super) struct Found {
+    pub(super) name: SegmentName,
+    pub(super) header: SegmentHeader,
+    pub(super) source: Arc<dyn Source>,
+}
+
+impl Found {
+    pub(super) fn file(&self) -> FileName {
+        FileName::Segment(self.name)
+    }
+
+    pub(super) fn load(&self, offset: u64, bytes: usize) -> Result<Bytes, OpenError> {
+        load(&self.source, self.file(), offset, bytes)
+    }
+}
+
+pub(super) fn corrupt(file: FileName, offset: u64, kind: CorruptionKind) -> OpenError {
+    Corruption { file, offset, kind }.into()
+}
+
+pub(super) fn failed(operation: &'static str, file: impl ToString, source: io::Error) -> OpenError {
+    OpenError::Io {
+        operation,
+        path: PathBuf::from(file.to_string()),
+        source: Arc::new(source),
+    }
+}
+
+fn load(
+    source: &Arc<dyn Source>,
+    file: FileName,
+    offset: u64,
+    bytes: usize,
+) -> Result<Bytes, OpenError> {
+    Arc::clone(source)
+        .load(offset, bytes)
+        .map_err(|error| failed("reading", file, error))
+}
+
+/// Does one operation and waits for it.
+pub(super) fn run(
+    engine: &mut dyn Engine,
+    number: &mut u64,
+    operation: Operation,
+) -> Result<(), OpenError> {
+    *number += 1;
+    let (verb, file, offset) = (operation.verb(), operation.file_name(), operation.offset());
+    engine.start(*number, operation);
+    engine.submit();
+    let mut completions: Vec<Completion> = Vec::new();
+    while completions.is_empty() {
+        engine.wait();
+        engine.poll(&mut completions);
+    }
+    let completion = completions.pop().expect("the loop ends with one");
+    assert_eq!(completion.number, *number, "one operation is under way");
+    match completion.result {
+        Ok(()) => Ok(()),
+        Err(source) if source.kind() == io::ErrorKind::StorageFull => {
+            Err(OpenError::NoSpace(Arc::new(source)))
+        }
+        Err(source) => Err(Failure {
+            operation: verb,
+            file,
+            offset,
+            source: Arc::new(source),
+        }
+        .into()),
+    }
+}
+
+/// The newest valid slot, and whether both slots hold it.
+pub(super) fn read_meta(
+    engine: &mut dyn Engine,
+    store_id: u128,
+) -> Result<(MetaRecord, bool), OpenError> {
+    let file = FileName::Meta;
+    let source = engine
+        .source(file, false)
+        .map_err(|error| failed("opening", file, error))?;
+    if source.bytes() != META_FILE_BYTES as u64 {
+        return Err(corrupt(file, source.bytes(), CorruptionKind::Meta));
+    }
+    let bytes = load(&source, file, 0, META_FILE_BYTES)?;
+    let slots = [
+        MetaRecord::decode(&bytes[..BLOCK_BYTES]),
+        MetaRecord::decode(&bytes[BLOCK_BYTES..]),
+    ];
+    for slot in &slots {
+        if let Err(BlockError::Version(found)) = slot {
+            return Err(OpenError::Version {
+                file,
+                expected: WAL_VERSION,
+                found: *found,
+            });
+        }
+    }
+    let same = slots[0].is_ok() && slots[0] == slots[1];
+    let newest = slots
+        .into_iter()
+        .flatten()
+        .max_by_key(|record| record.generation);
+    let Some(record) = newest else {
+        return Err(corrupt(file, 0, CorruptionKind::Meta));
+    };
+    if record.store_id != store_id {
+        return Err(OpenError::Store {
+            file,
+            expected: store_id,
+            found: record.store_id,
+        });
+    }
+    Ok((record, same))
+}
+
+/// Reads a segment's first block.
+pub(super) fn read_segment(
+    engine: &mut dyn Engine,
+    name: SegmentName,
+    store_id: u128,
+) -> Result<Found, OpenError> {
+    let file = FileName::Segment(name);
+    let source = engine
+        .source(file, true)
+        .map_err(|error| failed("opening", file, error))?;
+    if source.bytes() < BLOCK_BYTES as u64 {
+        return Err(corrupt(
+            file,
+            0,
+            CorruptionKind::SegmentHeader("the file is too short for it"),
+        ));
+    }
+    let block = load(&source, file, 0, BLOCK_BYTES)?;
+    let header = match SegmentHeader::decode(&block) {
+        Ok(header) => header,
+        Err(BlockError::Version(found)) => {
+            return Err(OpenError::Version {
+                file,
+                expected: WAL_VERSION,
+                found,
+            });
+        }
+        Err(BlockError::Damaged(what)) => {
+            return Err(corrupt(file, 0, CorruptionKind::SegmentHeader(what)));
+        }
+    };
+    if header.store_id != store_id {
+        return Err(OpenError::Store {
+            file,
+            expected: store_id,
+            found: header.store_id,
+        });
+    }
+    if header.segment_seq != name.segment_seq {
+        let kind = CorruptionKind::SegmentName {
+            segment_seq: header.segment_seq,
+        };
+        return Err(corrupt(file, 32, kind));
+    }
+    if source.bytes() != header.segment_bytes {
+        let kind = CorruptionKind::SegmentBytes {
+            expected: header.segment_bytes,
+            found: source.bytes(),
+        };
+        return Err(corrupt(file, source.bytes(), kind));
+    }
+    Ok(Found {
+        name,
+        header,
+        source,
+    })
+}
+
+/// Checks that `names`, in order of their numbers, are what the meta record says must exist.
+pub(super) fn check_sequence(names: &[SegmentName], meta: &MetaRecord) -> Result<(), OpenError> {
+    let mut expected = meta.first_segment_seq;
+    for name in names {
+        let file = FileName::Segment(*name);
+        if name.segment_seq < expected {
+            let segment_seq = name.segment_seq;
+            return Err(corrupt(
+                file,
+                0,
+                CorruptionKind::SegmentName { segment_seq },
+            ));
+        }
+        if name.segment_seq > expected {
+            let kind = CorruptionKind::SegmentMissing {
+                segment_seq: expected,
+            };
+            return Err(corrupt(file, 0, kind));
+        }
+        expected += 1;
+    }
+    if expected <= meta.last_segment_seq {
+        let kind = CorruptionKind::SegmentMissing {
+            segment_seq: expected,
+        };
+        return Err(corrupt(FileName::Meta, 56, kind));
+    }
+    Ok(())
+}
