@@ -6,8 +6,8 @@ mod common;
 use common::TestCluster;
 use drave_client::{ProducerOptions, ReadLimits};
 
-const LOGS: usize = 100;
-const ROUNDS: usize = 30;
+const LOGS: usize = 1000;
+const ROUNDS: usize = 12;
 
 #[test]
 fn interleaved_logs_read_back_whole() {
@@ -16,7 +16,7 @@ fn interleaved_logs_read_back_whole() {
     test.runtime.block_on(async {
         let mut logs = Vec::new();
         for number in 0..LOGS {
-            let name = format!("many/{number:03}");
+            let name = format!("many/{number:04}");
             assert!(client.create_log(&name, false).await.unwrap().created);
             logs.push(client.log(&name).await.unwrap());
         }
@@ -64,8 +64,8 @@ fn interleaved_logs_read_back_whole() {
         .assert_code(0);
     let list: Vec<serde_json::Value> = serde_json::from_str(list.text()).unwrap();
     assert_eq!(list.len(), LOGS);
-    let whole = test.run(&["read", "many/042"], b"").assert_code(0).stdout;
-    for held in test.read_each_node("many/042") {
+    let whole = test.run(&["read", "many/0042"], b"").assert_code(0).stdout;
+    for held in test.read_each_node("many/0042") {
         assert!(held == whole);
     }
 }
