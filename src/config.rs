@@ -178,7 +178,7 @@ impl Default for LimitsConfig {
             connections_max: None,
             handshake_timeout: ms(3000),
             client_credit_bytes: mib(8),
-            record_bytes_max: Size(drave_batch::RECORD_BYTES_MAX as u64),
+            record_bytes_max: Size(u64::from(drave_batch::RECORD_BYTES_MAX)),
             logs_max: 100_000,
             producers_max: 65_536,
             tails_max: 16_384,

@@ -281,14 +281,12 @@ impl Node {
                 conn,
                 hello,
                 remote,
-            } => {
-                if hello.role == Role::Peer {
-                    tracing::info!(peer = hello.node_id, lane = ?hello.lane, %remote, "peer connected");
-                    if let Some(older) = self.peers.accepted(hello.node_id, hello.lane, conn) {
-                        self.net.close(older, Flush::Nothing);
-                    }
-                    self.save_pins()?;
+            } if hello.role == Role::Peer => {
+                tracing::info!(peer = hello.node_id, lane = ?hello.lane, %remote, "peer connected");
+                if let Some(older) = self.peers.accepted(hello.node_id, hello.lane, conn) {
+                    self.net.close(older, Flush::Nothing);
                 }
+                self.save_pins()?;
             }
             NetEvent::Dialed { dial, conn, ack } => {
                 let judged = self.pins.borrow_mut().judge(ack.node_id, ack.incarnation);

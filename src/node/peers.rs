@@ -148,7 +148,7 @@ impl Peers {
             }
             Message::VoteReply(m) => self.put(net, peer.control_in, &translate::vote_reply(m)),
             Message::HeartbeatReply(m) => {
-                self.put(net, peer.control_in, &translate::heartbeat_reply(m))
+                self.put(net, peer.control_in, &translate::heartbeat_reply(m));
             }
             Message::AppendReply(m) => self.put(net, peer.append_in, &translate::append_reply(m)),
         }

@@ -438,11 +438,11 @@ impl Replica {
         while let Some(effect) = self.raft.poll_effect() {
             match effect {
                 Effect::SaveHardState(state) => {
-                    log.write_hard_state(self.hard_state_record(state))?
+                    log.write_hard_state(self.hard_state_record(state))?;
                 }
                 Effect::Send { to, message } => self.outputs.sends.push_back((to, message)),
                 Effect::AppendControl { id, control } => {
-                    self.append_control(now, id, &control, log)?
+                    self.append_control(now, id, &control, log)?;
                 }
                 Effect::RoleChanged { role, term, leader } => {
                     if role != RoleKind::Leader {

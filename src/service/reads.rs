@@ -267,7 +267,7 @@ impl Reads {
         key: u64,
         result: Result<Slices, ReadError>,
     ) -> Option<Result<Slices, ReadError>> {
-        if key % KEY_STEP != 0 {
+        if !key.is_multiple_of(KEY_STEP) {
             return Some(result);
         }
         if let Some(scan) = self.scans.get_mut(&key) {

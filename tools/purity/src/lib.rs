@@ -5,6 +5,9 @@
 #![no_std]
 
 extern crate alloc;
+// The core's own tests may use it; only lints of all targets compile them here.
+#[cfg(test)]
+extern crate std;
 
 #[path = "../../../src/raft/mod.rs"]
 pub mod raft;
