@@ -24,8 +24,9 @@ const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// Listens, dials, and moves frames; all inside one [`crate::Runtime`].
 ///
-/// Nothing here blocks; all but dropping it must happen inside of that runtime. `&self` throughout: the user's loop waits with [`Net::wait`], takes events with
-/// [`Net::drain`], and answers with [`Net::send`]. Dropping it closes everything at once;
+/// Nothing here blocks; all but dropping it must happen inside of that runtime. `&self` throughout: the
+/// user's loop waits with [`Net::wait`], takes events with [`Net::drain`], and answers with
+/// [`Net::send`]. Dropping it closes everything at once;
 /// [`Net::shutdown`] flushes first.
 pub struct Net {
     shared: Rc<Shared>,

@@ -402,7 +402,12 @@ pub struct DemoArgs {
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Records to append
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=2_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(1_000..=2_000_000)
+    )]
     pub records: u64,
     /// The I/O engine for disk and sockets
     #[arg(long, value_enum, default_value_t)]

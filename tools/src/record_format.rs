@@ -79,7 +79,11 @@ mod tests {
     fn json_is_one_object_per_line() {
         assert_eq!(
             print(RecordFormat::Json, "l\u{e4}\t\"x\"\n".as_bytes()),
-            "{\"log\":\"a/b\",\"seq\":7,\"time_us\":1700000000000000,\"payload\":\"l\u{e4}\\t\\\"x\\\"\\n\"}\n".as_bytes()
+            concat!(
+                "{\"log\":\"a/b\",\"seq\":7,\"time_us\":1700000000000000,",
+                "\"payload\":\"l\u{e4}\\t\\\"x\\\"\\n\"}\n"
+            )
+            .as_bytes()
         );
         assert_eq!(
             print(RecordFormat::Json, b"\xff\x00\x1a"),

@@ -46,7 +46,10 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_cutting_into_blocks_gives_the_same_lines(input in input(), cuts in prop::collection::vec(0_usize..200, 0..8)) {
+    fn any_cutting_into_blocks_gives_the_same_lines(
+        input in input(),
+        cuts in prop::collection::vec(0_usize..200, 0..8),
+    ) {
         let mut places: Vec<usize> = cuts.into_iter().map(|cut| cut.min(input.len())).collect();
         places.extend([0, input.len()]);
         places.sort_unstable();
