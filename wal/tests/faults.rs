@@ -7,6 +7,7 @@ use std::io;
 
 use common::{append, append_flushed, body, durable, header, is_failed, read_all, settle};
 use drave_batch::BatchRef;
+use drave_batch::encoded_bytes;
 use drave_wal::{
     AppendError, Behaviour, ChangeError, CrashMode, Event, MemoryDisk, Options, Read, Wal,
 };
@@ -154,6 +155,29 @@ fn a_full_disk_refuses_appends_and_nothing_else_and_passes() {
     let expected = read_all(&wal);
     drop(wal);
     assert_eq!(read_all(&open(&disk)), expected);
+}
+
+#[test]
+fn what_has_room_is_taken_also_behind_an_open_group() {
+    for bytes in [10, 700, 2_500] {
+        let disk = MemoryDisk::new();
+        let mut wal = open(&disk);
+        settle(&mut wal);
+        disk.set_capacity_bytes(Some(0));
+        while wal.has_room(12_000).is_ok() {
+            try_append(&mut wal, 3_900).unwrap();
+            common::flush(&mut wal);
+            settle(&mut wal);
+        }
+        // The last segment is nearly full and there is no other: nothing is flushed in between, so
+        // what is taken stays in the open group.
+        while wal.has_room(encoded_bytes(bytes)).is_ok() {
+            try_append(&mut wal, bytes as usize).unwrap();
+        }
+        let refused = wal.has_room(encoded_bytes(bytes)).unwrap_err();
+        assert!(matches!(refused, AppendError::NoSpace), "{refused}");
+        common::flush(&mut wal);
+    }
 }
 
 #[test]

@@ -62,9 +62,14 @@ impl Machine {
                 limit,
             });
         }
-        // Each group adds its header and less than a block of padding; the first may close an open one.
+        // Each group adds its header and less than a block of padding, and the open one, which the plan
+        // does not count before it is closed, takes its place first.
         let groups = bytes / self.options.group_bytes_max as usize + 2;
-        let grown = whole_blocks(bytes) + groups * 2 * BLOCK_BYTES;
+        let open = self
+            .open
+            .as_ref()
+            .map_or(0, |open| GROUP_HEADER_BYTES + open.payload_bytes);
+        let grown = whole_blocks(open) + whole_blocks(bytes) + groups * 2 * BLOCK_BYTES;
         if self.plan.fits(grown, RESERVE_BYTES) || self.space.may_roll(1) {
             Ok(())
         } else {
