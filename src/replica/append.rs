@@ -44,7 +44,17 @@ impl Replica {
             self.refuse(reply, Refusal::new(ErrorCode::LogNotFound, message));
             return Ok(());
         };
-        let tail_seq = state.tail_seq;
+        let (next_seq, tail_seq) = (state.next_seq, state.tail_seq);
+        let expect_seq = request.expect_seq;
+        if expect_seq != EXPECT_SEQ_NONE
+            && expect_seq != tail_seq
+            && (next_seq..=tail_seq).contains(&expect_seq)
+        {
+            // What contradicts it is not committed and may never be: no answer is final yet.
+            let message = format!("seqs from {next_seq} on are in flight");
+            self.refuse(reply, Refusal::new(ErrorCode::Busy, message));
+            return Ok(());
+        }
         if request.expect_seq != EXPECT_SEQ_NONE && request.expect_seq != tail_seq {
             let message = format!(
                 "expected seq {}, the log's next is {tail_seq}",
@@ -93,7 +103,11 @@ impl Replica {
         }
         if let Some(index) = self.tables.catalogue.in_flight_index(name) {
             if !if_missing {
-                self.refuse(reply, exists());
+                // Not committed: it may still turn out that there is none.
+                self.refuse(
+                    reply,
+                    Refusal::new(ErrorCode::Busy, "the log is being created"),
+                );
             } else if !self
                 .tables
                 .pending

@@ -6,7 +6,7 @@
 //! what is forgotten is decided only when entries are applied, in log order, so it is the same on every
 //! replica.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The first answer to a batch, kept for its duplicates.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,8 +65,8 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Producers {
     by_id: HashMap<u64, Producer>,
-    /// Those whose registration is applied.
-    applied_count: usize,
+    /// Those whose registration is applied, by their last applied entry: the first is idle for longest.
+    by_applied: BTreeMap<u64, u64>,
     producers_max: usize,
 }
 
@@ -74,7 +74,7 @@ impl Producers {
     pub(super) fn new(producers_max: u32) -> Self {
         Self {
             by_id: HashMap::new(),
-            applied_count: 0,
+            by_applied: BTreeMap::new(),
             producers_max: producers_max as usize,
         }
     }
@@ -126,6 +126,9 @@ impl Producers {
     /// An entry of a producer is applied: it had no acknowledgement for `unacked` batches before it.
     pub(super) fn applied(&mut self, producer_id: u64, sequence: u64, unacked: u32, index: u64) {
         if let Some(producer) = self.by_id.get_mut(&producer_id) {
+            if self.by_applied.remove(&producer.applied_index).is_some() {
+                self.by_applied.insert(index, producer_id);
+            }
             producer.applied_index = index;
             let keep_from = sequence.saturating_sub(unacked.into());
             while producer.answers_from < keep_from && producer.answers.len() > 1 {
@@ -154,25 +157,17 @@ impl Producers {
     /// The registration at `index` is applied. Forgets the producer idle for longest when there are too
     /// many; only what is applied counts, so every replica forgets the same one.
     pub(super) fn registration_applied(&mut self, index: u64) {
-        if self.applied_count >= self.producers_max {
-            let applied = self
-                .by_id
-                .iter()
-                .filter(|(_, producer)| producer.applied_index > 0);
-            let idle = applied
-                .min_by_key(|(_, producer)| producer.applied_index)
-                .map(|(id, _)| *id);
-            if let Some(idle) = idle {
-                self.by_id.remove(&idle);
-                self.applied_count -= 1;
-            }
+        if self.by_applied.len() >= self.producers_max
+            && let Some((_, idle)) = self.by_applied.pop_first()
+        {
+            self.by_id.remove(&idle);
         }
         let producer = self
             .by_id
             .get_mut(&index)
             .expect("what is committed was appended");
         producer.applied_index = index;
-        self.applied_count += 1;
+        self.by_applied.insert(index, index);
     }
 }
 

@@ -774,3 +774,33 @@ fn a_linearizable_read_waits_for_a_quorum() {
     let refusal = replica.read_index(now, 43, log).unwrap().unwrap_err();
     assert_eq!(refusal.code, ErrorCode::NotLeader);
 }
+
+#[test]
+fn what_is_in_flight_refuses_nothing_for_good() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let log = cluster.create(leader, "a");
+    cluster.cut = vec![leader];
+    cluster.append(leader, 1, &batch(log, 0, 0, &[b"may be lost"]));
+    let conditional = |expect_seq| {
+        let mut append = batch(log, 0, 0, &[b"x"]);
+        append.0.expect_seq = expect_seq;
+        append
+    };
+    cluster.append(leader, 2, &conditional(0));
+    assert_eq!(refused(cluster.answer(2)).code, ErrorCode::Busy);
+    cluster.append(leader, 3, &conditional(7));
+    assert_eq!(refused(cluster.answer(3)).code, ErrorCode::ExpectSeq);
+    cluster.append(leader, 4, &conditional(1));
+    assert!(
+        cluster.answers.is_empty(),
+        "the tail is the condition's to meet"
+    );
+    for request in [5, 6] {
+        cluster.ask(leader, request, |r, now, to, l| {
+            r.create_log(now, to, "b", false, l)
+        });
+        cluster.outputs_of(leader);
+    }
+    assert_eq!(refused(cluster.answer(6)).code, ErrorCode::Busy);
+}
