@@ -1,6 +1,7 @@
 //! The loop: waits for sockets, disk, helper or a deadline, takes everything there is, lets the replica
 //! decide, sends what may leave, starts the next flush.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::pin;
@@ -21,7 +22,7 @@ use super::watch::DiskWatch;
 use super::{GroupLog, Helper, JobKey, NodeError, translate};
 use crate::raft::RoleKind;
 use crate::replica::{AppendTaken, Fatal, Now, Replica};
-use crate::service::{Context, NodeFacts, Service, role_name};
+use crate::service::{Context, NodeFacts, Served, Service, role_name};
 use crate::store::Store;
 
 /// Events taken from the sockets in one turn, so that disk and timers get theirs.
@@ -46,6 +47,8 @@ pub(super) struct Node {
     facts: NodeFacts,
     pins: Rc<std::cell::RefCell<Pins>>,
     keepalive_due_us: u64,
+    /// Connections closed for what they sent, until they are gone: frames of theirs may be on the way.
+    closing: HashSet<ConnId>,
     events: Vec<NetEvent>,
     completions: Vec<Completion>,
     _store: Store,
@@ -138,6 +141,7 @@ impl Node {
             facts,
             pins,
             keepalive_due_us: 0,
+            closing: HashSet::new(),
             events: Vec::new(),
             completions: Vec::new(),
             _store: store,
@@ -255,6 +259,10 @@ impl Node {
                     self.replica
                         .on_hard_state_durable(now, durable, &mut self.log)?;
                 }
+                Completion::Space { ok: false } => {
+                    tracing::warn!("the disk is full: appends are refused until there is room");
+                }
+                Completion::Space { ok: true } => tracing::info!("the disk has room again"),
                 Completion::Failed(reason) => {
                     return Err(Fatal {
                         reason: format!("the log failed: {reason}"),
@@ -308,19 +316,28 @@ impl Node {
                     .map_or(0, |(node_id, _)| node_id);
                 tracing::warn!(peer, %reason, "peer not reached; trying on");
             }
+            NetEvent::Frame { conn, .. } if self.closing.contains(&conn) => {}
             NetEvent::Frame { conn, frame } => self.on_frame(now, conn, &frame)?,
-            NetEvent::Closed { conn, reason } => match self.peers.closed(conn) {
-                Some(Lost::AppendLane(peer)) => {
-                    tracing::warn!(peer = peer.0, %reason, "connection to peer lost");
-                    self.replica.on_peer_link(now, peer, false, &mut self.log)?;
-                }
-                Some(Lost::FromPeer(peer)) if !matches!(reason, CloseReason::Local) => {
-                    self.replica.on_peer_closed(now, peer, &mut self.log)?;
-                }
-                Some(_) => {}
-                None => self.service.on_closed(conn),
-            },
+            NetEvent::Closed { conn, reason } => {
+                self.closing.remove(&conn);
+                self.on_closed(now, conn, &reason)?;
+            }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_closed(&mut self, now: Now, conn: ConnId, reason: &CloseReason) -> Result<(), Fatal> {
+        match self.peers.closed(conn) {
+            Some(Lost::AppendLane(peer)) => {
+                tracing::warn!(peer = peer.0, %reason, "connection to peer lost");
+                self.replica.on_peer_link(now, peer, false, &mut self.log)?;
+            }
+            Some(Lost::FromPeer(peer)) if !matches!(reason, CloseReason::Local) => {
+                self.replica.on_peer_closed(now, peer, &mut self.log)?;
+            }
+            Some(_) => {}
+            None => self.service.on_closed(conn),
         }
         Ok(())
     }
@@ -342,7 +359,10 @@ impl Node {
                 helper: &self.helper,
                 facts: &self.facts,
             };
-            return self.service.on_frame(&mut context, conn, frame);
+            if self.service.on_frame(&mut context, conn, frame)? == Served::Closing {
+                self.closing.insert(conn);
+            }
+            return Ok(());
         };
         if frame.header.group_id != self.facts.group_id {
             let message = format!("this node has no group {}", frame.header.group_id);

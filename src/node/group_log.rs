@@ -18,6 +18,11 @@ pub(crate) enum Completion {
     HardState(Durable<HardState>),
     /// The log failed for good.
     Failed(String),
+    /// The disk has no room for a further segment, or has it again.
+    Space {
+        /// Whether there is room.
+        ok: bool,
+    },
 }
 
 /// The log of one group.
@@ -27,7 +32,6 @@ pub(crate) struct GroupLog {
     /// Hard states being written, with the log's sequence of each.
     hard_states: VecDeque<(u64, HardState)>,
     events: Vec<Event>,
-    no_space: bool,
 }
 
 impl GroupLog {
@@ -38,7 +42,6 @@ impl GroupLog {
             queue_bytes_max,
             hard_states,
             events,
-            no_space: false,
         }
     }
 
@@ -64,8 +67,8 @@ impl GroupLog {
                     }
                 }
                 Event::Failed(reason) => out.push(Completion::Failed(reason.to_string())),
-                Event::SpaceLow => self.no_space = true,
-                Event::SpaceOk => self.no_space = false,
+                Event::SpaceLow => out.push(Completion::Space { ok: false }),
+                Event::SpaceOk => out.push(Completion::Space { ok: true }),
                 _ => {}
             }
         }

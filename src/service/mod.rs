@@ -23,6 +23,18 @@ use tails::Tails;
 /// Bytes queued for a client beyond which it gets no more data until it has read some.
 const CLIENT_QUEUE_BYTES_HIGH: usize = 2 << 20;
 
+/// Bytes of the text in an answer that refuses.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Whether a connection goes on after one of its frames.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Served {
+    /// It does.
+    Open,
+    /// It is being closed: what else came on it is not looked at.
+    Closing,
+}
+
 /// Everything a request may touch, lent for one turn of the node's loop.
 pub(crate) struct Context<'a> {
     pub now: Now,
@@ -58,13 +70,18 @@ impl Context<'_> {
 
     fn refuse(&self, to: ReplyTo, refusal: &Refusal) {
         let leader = self.replica.leader();
+        // What the client sent may be part of the text, and a head has its limit.
+        let mut message_bytes = refusal.message.len().min(MESSAGE_BYTES_MAX);
+        while !refusal.message.is_char_boundary(message_bytes) {
+            message_bytes -= 1;
+        }
         let reply = wire::ErrorReply {
             code: refusal.code as u32,
             leader_id: leader.map_or(0, |(id, _)| id.0),
             expected: refusal.expected,
             found: refusal.found,
             leader_address: leader.map_or(String::new(), |(_, address)| address.to_owned()),
-            message: refusal.message.clone(),
+            message: refusal.message[..message_bytes].to_owned(),
         };
         self.reply(to, &reply, &[]);
     }
@@ -91,7 +108,7 @@ impl Service {
         context: &mut Context<'_>,
         conn: ConnId,
         frame: &Frame,
-    ) -> Result<(), Fatal> {
+    ) -> Result<Served, Fatal> {
         let to = ReplyTo {
             connection: conn.number(),
             request_id: frame.header.request_id,
@@ -99,30 +116,40 @@ impl Service {
         if frame.header.group_id != context.facts.group_id {
             let message = format!("this node has no group {}", frame.header.group_id);
             context.refuse(to, &Refusal::new(ErrorCode::UnexpectedMessage, message));
-            return Ok(());
+            return Ok(Served::Open);
         }
-        match self.dispatch(context, conn, to, frame) {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                tracing::warn!(connection = conn.number(), %error, "malformed request");
-                context
-                    .net
-                    .close_with(conn, ErrorCode::MalformedFrame, &error.to_string());
-                Ok(())
+        let (code, message) = match self.dispatch(context, to, frame) {
+            Ok(Some(served)) => return served.map(|()| Served::Open),
+            Ok(None) => (
+                ErrorCode::UnexpectedMessage,
+                format!("clients do not send {:?}", frame.header.kind),
+            ),
+            // The frame is whole; only what it asks for is too much.
+            Err(DecodeError::TooLarge { what, limit, found })
+                if frame.header.kind == MessageKind::Append =>
+            {
+                let message = format!("{what}: at most {limit} are taken, found {found}");
+                let refusal = Refusal::numbers(ErrorCode::TooLarge, limit, found, message);
+                context.refuse(to, &refusal);
+                return Ok(Served::Open);
             }
-        }
+            Err(error) => (ErrorCode::MalformedFrame, error.to_string()),
+        };
+        tracing::warn!(connection = conn.number(), %code, message, "client closed");
+        context.net.close_with(conn, code, &message);
+        Ok(Served::Closing)
     }
 
+    /// Nothing when clients do not send such a message.
     fn dispatch(
         &mut self,
         context: &mut Context<'_>,
-        conn: ConnId,
         to: ReplyTo,
         frame: &Frame,
-    ) -> Result<Result<(), Fatal>, DecodeError> {
+    ) -> Result<Option<Result<(), Fatal>>, DecodeError> {
         let (header, head) = (&frame.header, &frame.head[..]);
         let now = context.now;
-        Ok(match header.kind {
+        Ok(Some(match header.kind {
             MessageKind::Append => {
                 let request: wire::Append = decode_head(header, head)?;
                 context
@@ -165,14 +192,8 @@ impl Service {
                 context.reply(to, &status, &[]);
                 Ok(())
             }
-            other => {
-                let message = format!("clients do not send {other:?}");
-                context
-                    .net
-                    .close_with(conn, ErrorCode::UnexpectedMessage, &message);
-                Ok(())
-            }
-        })
+            _ => return Ok(None),
+        }))
     }
 
     /// Carries the replica's answers and advances to clients, and goes on with reads and tails.
@@ -217,6 +238,7 @@ impl Service {
 
     /// A client is gone.
     pub(crate) fn on_closed(&mut self, conn: ConnId) {
+        self.reads.on_closed(conn);
         self.tails.on_closed(conn);
     }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use drave_batch::control::LOG_NAME_BYTES_MAX;
 use drave_batch::wire::{self, ErrorCode, LOCAL_READ};
 use drave_batch::{BODY_BYTES_MAX, encoded_bytes};
+use drave_net::ConnId;
 use drave_wal::{ReadError, Slices};
 
 use super::scan::{Cursor, Found, Step};
@@ -14,6 +15,12 @@ use crate::replica::{Fatal, Refusal, ReplyTo};
 
 /// Reads that may wait for their confirmation or their bytes.
 const READS_MAX: usize = 4096;
+
+/// Of these, reads of one connection: one that does not take its answers leaves room for others.
+const READS_PER_CONNECTION_MAX: u32 = 256;
+
+/// How long an answer waits for a client to read before the client is given up.
+const STALL_US_MAX: u64 = 60_000_000;
 
 /// Logs in one answer to a listing at most: their names fit a frame's head.
 const LIST_MAX: usize = 60_000 / (LOG_NAME_BYTES_MAX + 26);
@@ -40,6 +47,8 @@ struct Scan {
     bytes_max: usize,
     found: Found,
     waits_for_disk: bool,
+    /// Since when its client has not read enough to be given more.
+    stalled_since_us: Option<u64>,
 }
 
 /// Reads under way.
@@ -47,6 +56,8 @@ struct Scan {
 pub(super) struct Reads {
     next_ticket: u64,
     unconfirmed: HashMap<u64, (ReplyTo, Request)>,
+    /// Reads under way by connection.
+    by_connection: HashMap<u64, u32>,
     next_key: u64,
     scans: HashMap<u64, Scan>,
     runnable: VecDeque<u64>,
@@ -92,6 +103,12 @@ impl Reads {
         request: Request,
         local: bool,
     ) -> Result<(), Fatal> {
+        let under_way = self.by_connection.get(&to.connection).copied().unwrap_or(0);
+        if under_way >= READS_PER_CONNECTION_MAX {
+            let message = format!("{under_way} reads of this connection are under way already");
+            context.refuse(to, &Refusal::new(ErrorCode::Busy, message));
+            return Ok(());
+        }
         if local {
             self.serve(context, to, request);
             return Ok(());
@@ -104,25 +121,57 @@ impl Reads {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.unconfirmed.insert(ticket, (to, request));
+        self.begun(to);
         if let Err(refusal) = context
             .replica
             .read_index(context.now, ticket, context.log)?
         {
             self.unconfirmed.remove(&ticket);
+            self.ended(to);
             context.refuse(to, &refusal);
         }
         Ok(())
     }
 
+    fn begun(&mut self, to: ReplyTo) {
+        *self.by_connection.entry(to.connection).or_default() += 1;
+    }
+
+    fn ended(&mut self, to: ReplyTo) {
+        if let Some(count) = self.by_connection.get_mut(&to.connection) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_connection.remove(&to.connection);
+            }
+        }
+    }
+
+    fn end_scan(&mut self, key: u64) {
+        if let Some(scan) = self.scans.remove(&key) {
+            self.ended(scan.to);
+        }
+    }
+
+    /// A client is gone: nobody waits for its reads any more.
+    pub(super) fn on_closed(&mut self, conn: ConnId) {
+        self.scans
+            .retain(|_, scan| scan.to.connection != conn.number());
+        self.unconfirmed
+            .retain(|_, (to, _)| to.connection != conn.number());
+        self.by_connection.remove(&conn.number());
+    }
+
     /// A quorum confirmed the read: everything committed before it was asked for is applied.
     pub(super) fn confirmed(&mut self, context: &mut Context<'_>, ticket: u64) {
         if let Some((to, request)) = self.unconfirmed.remove(&ticket) {
+            self.ended(to);
             self.serve(context, to, request);
         }
     }
 
     pub(super) fn failed(&mut self, context: &mut Context<'_>, ticket: u64) {
         if let Some((to, _)) = self.unconfirmed.remove(&ticket) {
+            self.ended(to);
             let message = "the lead was lost before a quorum confirmed the read";
             context.refuse(to, &Refusal::new(ErrorCode::ReadUnconfirmed, message));
         }
@@ -181,8 +230,10 @@ impl Reads {
                 bytes_max,
                 found,
                 waits_for_disk: false,
+                stalled_since_us: None,
             },
         );
+        self.begun(to);
         self.run(context, key);
     }
 
@@ -193,11 +244,17 @@ impl Reads {
         if scan.waits_for_disk {
             return;
         }
-        if context
-            .net
-            .queued_bytes(drave_net::ConnId::from_number(scan.to.connection))
-            > CLIENT_QUEUE_BYTES_HIGH
-        {
+        let conn = ConnId::from_number(scan.to.connection);
+        if context.net.queued_bytes(conn) > CLIENT_QUEUE_BYTES_HIGH {
+            let now_us = context.now.mono_us;
+            let since_us = *scan.stalled_since_us.get_or_insert(now_us);
+            if now_us - since_us > STALL_US_MAX {
+                let message = "the client does not read the answers it asked for";
+                tracing::warn!(connection = conn.number(), message, "client closed");
+                context.net.close_with(conn, ErrorCode::Busy, message);
+                self.on_closed(conn);
+                return;
+            }
             self.stalled.push_back(key);
             return;
         }
@@ -222,7 +279,7 @@ impl Reads {
                         next_seq: log.next_seq,
                     };
                     context.reply(scan.to, &reply, &scan.found.pieces);
-                    self.scans.remove(&key);
+                    self.end_scan(key);
                     return;
                 }
                 Ok(Step::Cold(job)) => {
@@ -235,7 +292,7 @@ impl Reads {
                 }
                 Err(error) => {
                     context.refuse(scan.to, &unreadable(&error));
-                    self.scans.remove(&key);
+                    self.end_scan(key);
                     return;
                 }
             }
@@ -279,7 +336,7 @@ impl Reads {
                 }
                 Err(error) => {
                     context.refuse(scan.to, &unreadable(&error));
-                    self.scans.remove(&key);
+                    self.end_scan(key);
                 }
             }
         }
