@@ -21,6 +21,9 @@ use crate::replica::{Now, Replica};
 /// socket busy while the loop turns, little enough that nothing old waits in front of news.
 const APPEND_QUEUE_BYTES_HIGH: usize = 2 << 20;
 
+/// Between attempts to read entries that could not be read.
+const UNREADABLE_RETRY_US: u64 = 1_000_000;
+
 #[derive(Debug, Default)]
 struct Peer {
     /// Connections that this node dialed, by lane.
@@ -31,6 +34,8 @@ struct Peer {
     append_in: Option<ConnId>,
     /// A read of old entries for it is under way.
     reads_disk: bool,
+    /// Entries for it could not be read: not tried again before then.
+    unreadable_until_us: u64,
 }
 
 /// What a closed connection was.
@@ -178,6 +183,9 @@ impl Peers {
             let Some(conn) = peer.append_out else {
                 continue;
             };
+            if now.mono_us < peer.unreadable_until_us {
+                continue;
+            }
             while !peer.reads_disk && net.queued_bytes(conn) < APPEND_QUEUE_BYTES_HIGH {
                 let Some(plan) = replica.plan_append(now, NodeId(*node_id)) else {
                     break;
@@ -193,6 +201,7 @@ impl Peers {
                         None
                     }
                     Err(error) => {
+                        peer.unreadable_until_us = now.mono_us + UNREADABLE_RETRY_US;
                         tracing::error!(peer = node_id, %error, "entries for a peer cannot be read");
                         None
                     }
@@ -233,6 +242,7 @@ impl Peers {
         let slices = match result {
             Ok(slices) => slices,
             Err(error) => {
+                peer.unreadable_until_us = now.mono_us + UNREADABLE_RETRY_US;
                 tracing::error!(peer = node_id, %error, "entries for a peer cannot be read");
                 return;
             }
