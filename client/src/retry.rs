@@ -9,12 +9,9 @@ use std::time::Duration;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
-/// The next pause of one operation.
+/// The next pause of one operation: the framing crate's backoff with this client's bounds.
 #[derive(Debug)]
-pub(crate) struct Backoff {
-    pause: Duration,
-    random: u64,
-}
+pub(crate) struct Backoff(drave_net::backoff::Backoff);
 
 impl Backoff {
     /// A fresh one, with jitter of its own so that clients that failed together do not return together.
@@ -23,32 +20,20 @@ impl Backoff {
     }
 
     fn seeded(seed: u64) -> Self {
-        Self {
-            pause: PAUSE_MIN,
-            random: seed,
-        }
+        Self(drave_net::backoff::Backoff::with_bounds(
+            PAUSE_MIN, PAUSE_MAX, seed,
+        ))
     }
 
     /// Between half and all of the current step; the next step is twice as long, up to the cap.
     pub(crate) fn pause(&mut self) -> Duration {
-        self.random = splitmix(self.random);
-        let half = self.pause / 2;
-        let jitter = half.mul_f64((self.random >> 11) as f64 / (1_u64 << 53) as f64);
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        half + jitter
+        self.0.next_delay()
     }
 
     /// Starts over after a success.
     pub(crate) fn reset(&mut self) {
-        self.pause = PAUSE_MIN;
+        self.0.reset();
     }
-}
-
-fn splitmix(state: u64) -> u64 {
-    let mut mixed = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
