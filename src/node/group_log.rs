@@ -11,7 +11,7 @@ use crate::replica::{EntryLog, HardStateRecord, LogRefusal};
 /// What a completed flush made durable. The only place where the core's attestations are made from the
 /// log's completions.
 #[derive(Debug)]
-pub(crate) enum Completion {
+pub enum Completion {
     /// Entries up to this one.
     Log(Durable<EntryId>),
     /// The hard state.
@@ -26,8 +26,9 @@ pub(crate) enum Completion {
 }
 
 /// The log of one group.
-pub(crate) struct GroupLog {
-    pub(crate) wal: Wal,
+pub struct GroupLog {
+    /// The log itself, for reads, submission and statistics.
+    pub wal: Wal,
     queue_bytes_max: u64,
     /// Hard states being written, with the log's sequence of each.
     hard_states: VecDeque<(u64, HardState)>,
@@ -35,7 +36,9 @@ pub(crate) struct GroupLog {
 }
 
 impl GroupLog {
-    pub(crate) fn new(wal: Wal, queue_bytes_max: u64) -> Self {
+    /// Takes an open log; `queue_bytes_max` is what it lets wait for a flush.
+    #[must_use]
+    pub fn new(wal: Wal, queue_bytes_max: u64) -> Self {
         let (hard_states, events) = (VecDeque::new(), Vec::new());
         Self {
             wal,
@@ -46,7 +49,7 @@ impl GroupLog {
     }
 
     /// Completions since the last call.
-    pub(crate) fn poll(&mut self, out: &mut Vec<Completion>) {
+    pub fn poll(&mut self, out: &mut Vec<Completion>) {
         self.wal.poll(&mut self.events);
         for event in self.events.drain(..) {
             match event {
@@ -75,7 +78,7 @@ impl GroupLog {
     }
 
     /// Bytes of entries that may still be taken: what followers advertise to their leader.
-    pub(crate) fn credit_bytes(&self) -> u64 {
+    pub fn credit_bytes(&self) -> u64 {
         self.queue_bytes_max.saturating_sub(self.wal.queued_bytes())
     }
 }

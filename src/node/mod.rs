@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use drave_net::IoChoice;
-pub(crate) use group_log::GroupLog;
+pub use group_log::{Completion, GroupLog};
 pub(crate) use helper::{Helper, JobKey};
 
 use crate::config::{ConfigError, NodeConfig};

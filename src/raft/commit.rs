@@ -1,5 +1,6 @@
 //! Where the commit index moves, and what follows from it.
 
+use super::mutants::{Mutant, is_planted};
 use super::quorum::quorum_value;
 use super::raft::Raft;
 use super::role::Role;
@@ -23,7 +24,9 @@ impl Raft {
                     .map_or(0, |progress| progress.match_index)
             }
         });
-        if self.log.term_at(quorum_index) == Some(self.hard_state.term) {
+        if self.log.term_at(quorum_index) == Some(self.hard_state.term)
+            || is_planted(Mutant::CommitPriorTerm)
+        {
             self.advance_commit(quorum_index);
         }
     }

@@ -3,6 +3,7 @@
 use super::configuration::{Configuration, ConfigurationError};
 use super::effect::Control;
 use super::error::ConfigurationChangeError;
+use super::marks::{Mark, mark};
 use super::progress::Progress;
 use super::raft::Raft;
 use super::role::Role;
@@ -231,6 +232,9 @@ impl Raft {
             .peers
             .retain(|(peer, _)| configuration.contains(*peer));
         if configuration.is_joint() {
+            if configuration_index < leader.term_start_index {
+                mark(Mark::JointLeftByNewLeader);
+            }
             let next = configuration.without_outgoing();
             self.append_configuration(next);
             return;

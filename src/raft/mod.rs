@@ -43,8 +43,10 @@ mod follower;
 mod held;
 mod invariants;
 mod log;
+pub mod marks;
 mod membership;
 mod message;
+pub mod mutants;
 mod progress;
 mod quorum;
 // The struct the directory is named after lives in the file that is named after it.
