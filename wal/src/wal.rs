@@ -18,7 +18,7 @@ use crate::engine::{Completion, Engine, Source};
 use crate::error::{AppendError, ChangeError, OpenError, ReadError};
 use crate::event::{Event, Statistics};
 use crate::format::FileName;
-use crate::machine::Machine;
+use crate::machine::{Claim, Machine};
 use crate::options::{EngineChoice, Options};
 use crate::read::{ColdRead, Read, Rows, Slices};
 use crate::recover::{RecoveryReport, recover};
@@ -225,7 +225,16 @@ impl Wal {
     /// # Errors
     /// [`AppendError::Full`], [`AppendError::NoSpace`], [`AppendError::Failed`]
     pub fn has_room(&self, bytes: usize) -> Result<(), AppendError> {
-        self.machine.has_room(bytes)
+        self.machine.has_room(bytes, Claim::Data)
+    }
+
+    /// The same for control entries alone, which may use what a full disk keeps back for them: the last
+    /// spare segment and a share of the last one.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`], [`AppendError::NoSpace`], [`AppendError::Failed`]
+    pub fn has_room_for_control(&self, bytes: usize) -> Result<(), AppendError> {
+        self.machine.has_room(bytes, Claim::Control)
     }
 
     /// Becomes readable when [`Wal::poll`] has something; none for the memory engine.

@@ -6,8 +6,7 @@ mod common;
 use std::io;
 
 use common::{append, append_flushed, body, durable, header, is_failed, read_all, settle};
-use drave_batch::BatchRef;
-use drave_batch::encoded_bytes;
+use drave_batch::{BatchHeader, BatchRef, EntryKind, encoded_bytes};
 use drave_wal::{
     AppendError, Behaviour, ChangeError, CrashMode, Event, MemoryDisk, Options, Read, Wal,
 };
@@ -411,4 +410,46 @@ fn a_file_with_a_reader_is_never_used_again() {
             assert_eq!(batch.body(), body(lo, 1, 3_900));
         }
     }
+}
+
+#[test]
+fn control_entries_are_taken_on_a_disk_that_is_full_for_data() {
+    let disk = MemoryDisk::new();
+    let options = Options {
+        segment_bytes: 256 << 10,
+        ..options()
+    };
+    let engine = || disk.engine(Behaviour::default());
+    let mut wal = Wal::open_with(engine(), options.clone()).unwrap();
+    settle(&mut wal);
+    disk.set_capacity_bytes(Some(0));
+    while try_append(&mut wal, 500).is_ok() {
+        common::flush(&mut wal);
+        settle(&mut wal);
+    }
+    let mut taken = 0;
+    while wal.has_room_for_control(encoded_bytes(0)).is_ok() {
+        let index = wal.last_index() + 1;
+        let mut header = BatchHeader::new(EntryKind::Noop, &[], 0);
+        (header.index, header.term) = (index, 1 + taken);
+        wal.append(&mut header, &[]).unwrap();
+        common::flush(&mut wal);
+        settle(&mut wal);
+        taken += 1;
+        if taken == 2 {
+            // Cutting what they added is still possible.
+            wal.truncate_suffix(wal.last_index()).unwrap();
+            common::flush(&mut wal);
+        }
+    }
+    // A block each: nearly all of the spare.
+    assert!(taken >= 48, "{taken}");
+    assert!(matches!(
+        wal.has_room(encoded_bytes(0)),
+        Err(AppendError::NoSpace)
+    ));
+    let expected = read_all(&wal);
+    drop(wal);
+    let reopened = Wal::open_with(engine(), options).unwrap();
+    assert_eq!(read_all(&reopened), expected);
 }

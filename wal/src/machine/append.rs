@@ -1,10 +1,39 @@
 //! Appending: one check of index, chain, term and limits, one copy into the tail.
 
-use drave_batch::{BATCH_HEADER_BYTES, BODY_BYTES_MAX, BatchHeader, BatchRef};
+use drave_batch::{BATCH_HEADER_BYTES, BODY_BYTES_MAX, BatchHeader, BatchRef, EntryKind};
 
 use super::{GroupPlan, Machine, OpenGroup, QueuedGroup, RESERVE_BYTES, batch_bytes_max};
 use crate::error::AppendError;
 use crate::format::{BLOCK_BYTES, GROUP_HEADER_BYTES, GroupKind, whole_blocks};
+
+/// The share of the last possible segment that data leaves to control entries on a full disk, as a divisor.
+const CONTROL_SHARE: u64 = 8;
+
+/// And at most so many bytes.
+const CONTROL_BYTES_MAX: u64 = 256 << 10;
+
+/// What an entry may use up when the disk is full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Claim {
+    /// Records: the last spare and a share of the last segment stay free.
+    Data,
+    /// What the group itself needs to go on, and to make room again: all there is.
+    Control,
+}
+
+impl Claim {
+    fn of(kind: EntryKind) -> Self {
+        if kind == EntryKind::Data {
+            Self::Data
+        } else {
+            Self::Control
+        }
+    }
+
+    fn spares_left(self) -> usize {
+        usize::from(self == Self::Data)
+    }
+}
 
 /// The header bytes that a batch starts with, and its checksum is in the first four.
 fn crc_of(header: &[u8; BATCH_HEADER_BYTES]) -> u32 {
@@ -27,7 +56,7 @@ impl Machine {
             return Err(AppendError::TooLarge { found, limit });
         }
         let bytes = header.encoded_bytes();
-        self.make_room(header.index, header.term, bytes)?;
+        self.make_room(header, bytes)?;
         header.prev_crc = self.last_crc;
         let encoded = header.encode();
         self.push([&encoded, body], bytes, crc_of(&encoded), header.term);
@@ -45,13 +74,13 @@ impl Machine {
             });
         }
         let encoded = batch.encoded();
-        self.make_room(header.index, header.term, encoded.len())?;
+        self.make_room(header, encoded.len())?;
         self.push([encoded, &[]], encoded.len(), batch.header_crc, header.term);
         Ok(())
     }
 
     /// Whether batches of `bytes` in all, appended now one after the other, would be taken.
-    pub(crate) fn has_room(&self, bytes: usize) -> Result<(), AppendError> {
+    pub(crate) fn has_room(&self, bytes: usize, claim: Claim) -> Result<(), AppendError> {
         if let Some(failure) = &self.failure {
             return Err(AppendError::Failed(failure.clone()));
         }
@@ -70,7 +99,9 @@ impl Machine {
             .as_ref()
             .map_or(0, |open| GROUP_HEADER_BYTES + open.payload_bytes);
         let grown = whole_blocks(open) + whole_blocks(bytes) + groups * 2 * BLOCK_BYTES;
-        if self.plan.fits(grown, RESERVE_BYTES) || self.space.may_roll(1) {
+        if self.plan.fits(grown, self.reserve_bytes(claim))
+            || self.space.may_roll(claim.spares_left())
+        {
             Ok(())
         } else {
             Err(AppendError::NoSpace)
@@ -90,7 +121,8 @@ impl Machine {
     }
 
     /// Checks everything that can refuse an append, then leaves a group open that takes `bytes`.
-    fn make_room(&mut self, index: u64, term: u64, bytes: usize) -> Result<(), AppendError> {
+    fn make_room(&mut self, header: &BatchHeader, bytes: usize) -> Result<(), AppendError> {
+        let (index, term, claim) = (header.index, header.term, Claim::of(header.kind));
         if let Some(failure) = &self.failure {
             return Err(AppendError::Failed(failure.clone()));
         }
@@ -122,27 +154,39 @@ impl Machine {
                 limit,
             });
         }
-        if self.open_group_takes(term, bytes) {
+        if self.open_group_takes(term, bytes, claim) {
             return Ok(());
         }
-        self.open_group(term, bytes)
+        self.open_group(term, bytes, claim)
     }
 
-    fn open_group_takes(&self, term: u64, bytes: usize) -> bool {
+    /// What stays free behind an entry in its segment: a truncation's block; and when no segment can follow,
+    /// behind data, a share for control entries.
+    fn reserve_bytes(&self, claim: Claim) -> usize {
+        if claim == Claim::Data && !self.space.may_roll(0) {
+            let share = self.plan.segment_bytes / CONTROL_SHARE;
+            return whole_blocks(share.min(CONTROL_BYTES_MAX) as usize) + RESERVE_BYTES;
+        }
+        RESERVE_BYTES
+    }
+
+    fn open_group_takes(&self, term: u64, bytes: usize, claim: Claim) -> bool {
         let Some(open) = &self.open else { return false };
         let grown = GROUP_HEADER_BYTES + open.payload_bytes + bytes;
         open.term == term
             && open.plan.meta_sequence == self.meta.sequence()
             && grown <= self.options.group_bytes_max as usize
             && bytes <= self.tail.room()
-            && self.plan.fits(whole_blocks(grown), RESERVE_BYTES)
+            && self
+                .plan
+                .fits(whole_blocks(grown), self.reserve_bytes(claim))
     }
 
-    fn open_group(&mut self, term: u64, bytes: usize) -> Result<(), AppendError> {
+    fn open_group(&mut self, term: u64, bytes: usize, claim: Claim) -> Result<(), AppendError> {
         self.close_group();
         let group_bytes = whole_blocks(GROUP_HEADER_BYTES + bytes);
-        let roll_before = !self.plan.fits(group_bytes, RESERVE_BYTES);
-        if roll_before && !self.space.may_roll(1) {
+        let roll_before = !self.plan.fits(group_bytes, self.reserve_bytes(claim));
+        if roll_before && !self.space.may_roll(claim.spares_left()) {
             return Err(AppendError::NoSpace);
         }
         if roll_before {

@@ -34,6 +34,7 @@ use crate::options::Options;
 use crate::tail::Tail;
 use crate::terms::Terms;
 
+pub(crate) use append::Claim;
 pub(crate) use flow::apply_group;
 pub(crate) use meta::Meta;
 pub(crate) use space::Space;
