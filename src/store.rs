@@ -231,7 +231,7 @@ fn checked_members(request: &FormatRequest) -> Result<Members, StoreError> {
             request.node_id
         )));
     }
-    Ok(Members { members })
+    Ok(Members::first(members))
 }
 
 /// Makes a data directory: identity, fresh incarnation, an empty log for group 0. Durable on return.

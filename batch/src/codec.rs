@@ -46,6 +46,21 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>()?[0])
     }
 
+    /// One byte of 0 or 1; `what` names the field.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`], [`DecodeError::Invalid`]
+    pub fn bool(&mut self, what: &'static str) -> Result<bool, DecodeError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(DecodeError::Invalid {
+                what,
+                found: other.into(),
+            }),
+        }
+    }
+
     /// A little-endian `u16`.
     ///
     /// # Errors

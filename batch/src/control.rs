@@ -115,26 +115,72 @@ pub struct Member {
     pub address: String,
 }
 
+impl Member {
+    /// Appends its bytes.
+    pub(crate) fn encode(&self, writer: &mut Writer<'_>) {
+        writer.u64(self.node_id);
+        writer.u8(self.role.map_or(0, |role| role as u8));
+        writer.u8(u8::from(self.outgoing_voter));
+        writer.u128(self.incarnation);
+        writer.text(&self.address);
+    }
+
+    /// The next member in `fields`.
+    ///
+    /// # Errors
+    /// [`DecodeError`]
+    pub(crate) fn decode(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let node_id = fields.u64()?;
+        let role = match fields.u8()? {
+            0 => None,
+            1 => Some(MemberRole::Voter),
+            2 => Some(MemberRole::Learner),
+            other => {
+                return Err(DecodeError::Invalid {
+                    what: "Member.role",
+                    found: other.into(),
+                });
+            }
+        };
+        Ok(Self {
+            node_id,
+            role,
+            outgoing_voter: fields.bool("Member.outgoing_voter")?,
+            incarnation: fields.u128()?,
+            address: fields.text()?.to_owned(),
+        })
+    }
+}
+
 /// Body of [`crate::EntryKind::Configuration`].
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Members {
+    /// The highest id that was ever a member. Ids are not used again: a new member's is above it.
+    pub node_id_max: u64,
     /// The members, ascending by node id.
     pub members: Vec<Member>,
 }
 
 impl Members {
+    /// These members, and no other node has ever been one.
+    #[must_use]
+    pub fn first(members: Vec<Member>) -> Self {
+        let node_id_max = members.iter().map(|member| member.node_id).max();
+        Self {
+            node_id_max: node_id_max.unwrap_or(0),
+            members,
+        }
+    }
+
     /// The body's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out);
+        writer.u64(self.node_id_max);
         writer.u32(self.members.len() as u32);
         for member in &self.members {
-            writer.u64(member.node_id);
-            writer.u8(member.role.map_or(0, |role| role as u8));
-            writer.u8(u8::from(member.outgoing_voter));
-            writer.u128(member.incarnation);
-            writer.text(&member.address);
+            member.encode(&mut writer);
         }
         out
     }
@@ -145,6 +191,7 @@ impl Members {
     /// [`DecodeError`]
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Reader::new("Members", body);
+        let node_id_max = fields.u64()?;
         let count = fields.u32()?;
         if count as usize > MEMBERS_MAX {
             return Err(DecodeError::TooLarge {
@@ -155,46 +202,21 @@ impl Members {
         }
         let mut members: Vec<Member> = Vec::new();
         for _ in 0..count {
-            let node_id = fields.u64()?;
-            let role = match fields.u8()? {
-                0 => None,
-                1 => Some(MemberRole::Voter),
-                2 => Some(MemberRole::Learner),
-                other => {
-                    return Err(DecodeError::Invalid {
-                        what: "Members.role",
-                        found: other.into(),
-                    });
-                }
-            };
-            let outgoing_voter = match fields.u8()? {
-                0 => false,
-                1 => true,
-                other => {
-                    let what = "Members.outgoing_voter";
-                    return Err(DecodeError::Invalid {
-                        what,
-                        found: other.into(),
-                    });
-                }
-            };
-            let incarnation = fields.u128()?;
-            let address = fields.text()?.to_owned();
-            if node_id == 0 || members.last().is_some_and(|last| last.node_id >= node_id) {
+            let member = Member::decode(&mut fields)?;
+            let node_id = member.node_id;
+            let ascends = members.last().is_none_or(|last| last.node_id < node_id);
+            if node_id == 0 || !ascends || node_id > node_id_max {
                 return Err(DecodeError::Invalid {
                     what: "Members.node_id order",
                     found: node_id,
                 });
             }
-            members.push(Member {
-                node_id,
-                role,
-                outgoing_voter,
-                incarnation,
-                address,
-            });
+            members.push(member);
         }
         fields.finish()?;
-        Ok(Self { members })
+        Ok(Self {
+            node_id_max,
+            members,
+        })
     }
 }

@@ -35,6 +35,8 @@ pub enum EntryKind {
     LogCreate = 3,
     /// A producer registers; its id is the entry's index. See [`crate::control::ProducerRegistered`].
     ProducerRegister = 4,
+    /// A log's records below `first_seq` are given up; `log_id` names the log, and there is no body.
+    LogTrim = 5,
 }
 
 impl EntryKind {
@@ -45,6 +47,7 @@ impl EntryKind {
             2 => Self::Configuration,
             3 => Self::LogCreate,
             4 => Self::ProducerRegister,
+            5 => Self::LogTrim,
             _ => {
                 return Err(DecodeError::Invalid {
                     what: "batch kind",

@@ -65,6 +65,8 @@ proptest! {
         let _ = wire::StatusReply::decode_head(&bytes);
         let _ = wire::LogListed::decode_head(&bytes);
         let _ = wire::Append::decode_head(&bytes);
+        let _ = wire::MemberListed::decode_head(&bytes);
+        let _ = wire::MemberChange::decode_head(&bytes);
     }
 }
 

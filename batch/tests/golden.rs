@@ -128,6 +128,7 @@ fn control_bodies() {
         address: format!("10.0.0.{node_id}:4436"),
     };
     let members = Members {
+        node_id_max: 11,
         members: vec![
             member(1, Some(MemberRole::Voter), true),
             member(2, Some(MemberRole::Learner), false),
@@ -139,6 +140,19 @@ fn control_bodies() {
     let mut unordered = members.clone();
     unordered.members.swap(0, 1);
     assert!(Members::decode(&unordered.encode()).is_err());
+    let mut above = members.clone();
+    above.node_id_max = 8;
+    assert!(Members::decode(&above.encode()).is_err());
+    let trim = BatchHeader {
+        index: 7,
+        term: 2,
+        log_id: 3,
+        first_seq: 41,
+        ..BatchHeader::new(EntryKind::LogTrim, &[], 0)
+    };
+    let mut out = Vec::new();
+    trim.encode_with_body(&[], &mut out);
+    check("batch_log_trim", &out);
 }
 
 #[test]
@@ -234,6 +248,88 @@ fn peer_messages() {
     };
     check_message("append_reply", &reply, 0);
     check_message("timeout_now", &wire::TimeoutNow { term: 5 }, 0);
+}
+
+#[test]
+fn peer_messages_about_snapshots_and_reads() {
+    let chunk = wire::SnapshotChunk {
+        term: 5,
+        session: 3,
+        snapshot_term: 4,
+        snapshot_index: 99,
+        total_bytes: 1 << 20,
+        offset: 65_536,
+        payload_crc: 0xfeed_beef,
+    };
+    check_message("snapshot_chunk", &chunk, 4096);
+    let reply = wire::SnapshotReply {
+        term: 5,
+        session: 3,
+        snapshot_index: 99,
+        next_offset: 69_632,
+        installed: false,
+    };
+    check_message("snapshot_reply", &reply, 0);
+    let request = wire::ReadIndexRequest {
+        term: 5,
+        number: 12,
+    };
+    check_message("read_index_request", &request, 0);
+    let reply = wire::ReadIndexReply {
+        term: 5,
+        number: 12,
+        index: 98,
+        ok: true,
+    };
+    check_message("read_index_reply", &reply, 0);
+}
+
+#[test]
+fn admin_messages() {
+    check_message("member_list", &wire::MemberList {}, 0);
+    let member = Member {
+        node_id: 4,
+        role: Some(MemberRole::Learner),
+        outgoing_voter: false,
+        incarnation: 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100,
+        address: "10.0.0.4:4436".to_owned(),
+    };
+    let listed = wire::MemberListed {
+        term: 5,
+        leader_id: 1,
+        commit_index: 98,
+        configuration_index: 90,
+        is_committed: true,
+        node_id_max: 4,
+        members: vec![wire::MemberStatus {
+            member,
+            match_index: 97,
+            lag_entries: 2,
+            last_active_ms: 50,
+            is_caught_up: true,
+        }],
+    };
+    check_message("member_listed", &listed, 0);
+    let change = wire::MemberChange {
+        operation: wire::MemberOperation::AddLearner,
+        node_id: 4,
+        other_node_id: 0,
+        incarnation: 7,
+        expected_configuration_index: u64::MAX,
+        address: "10.0.0.4:4436".to_owned(),
+    };
+    check_message("member_change", &change, 0);
+    check_message("leader_transfer", &wire::LeaderTransfer { to: 2 }, 0);
+    let transferred = wire::LeaderTransferred {
+        leader_id: 2,
+        term: 6,
+    };
+    check_message("leader_transferred", &transferred, 0);
+    let trim = wire::LogTrim {
+        log_id: 3,
+        first_seq: 41,
+    };
+    check_message("log_trim", &trim, 0);
 }
 
 #[test]

@@ -93,9 +93,7 @@ fn members(count: u64) -> Members {
         incarnation: 0,
         address: format!("127.0.0.{node_id}:1"),
     };
-    Members {
-        members: (1..=count).map(member).collect(),
-    }
+    Members::first((1..=count).map(member).collect())
 }
 
 fn config() -> ReplicaConfig {

@@ -87,6 +87,28 @@ codes! {
     BeyondTail = 206, NotWritten, false, "the seq is beyond the log's tail";
     /// The read could not be confirmed by a quorum.
     ReadUnconfirmed = 207, NotWritten, true, "the read was not confirmed by a quorum";
+    /// The seq to keep from is beyond the tail.
+    TrimBeyondTail = 208, NotWritten, false, "the seq to keep from is beyond the log's tail";
+    /// A change of members is under way, or the configuration is not the expected one.
+    MembershipConflict = 301, NotWritten, true, "another change of members is under way or came first";
+    /// A member with this id, another address or incarnation.
+    MemberExists = 302, NotWritten, false, "the node is a member already, with another address or store";
+    /// No such member.
+    MemberUnknown = 303, NotWritten, false, "the node is not a member";
+    /// The id was a member's before.
+    NodeIdUsed = 304, NotWritten, false, "the node id was used before";
+    /// The learner is too far behind.
+    NotCaughtUp = 305, NotWritten, true, "the learner has not caught up";
+    /// It is the last voter.
+    LastVoter = 306, NotWritten, false, "the last voter cannot leave";
+    /// The voters that would be left and answer are no majority.
+    WouldLoseQuorum = 307, NotWritten, true, "the change would leave the group without a quorum";
+    /// The node cannot take the lead.
+    NotEligible = 308, NotWritten, false, "the node cannot take the lead";
+    /// The lead was not taken over in time.
+    TransferFailed = 309, NotWritten, true, "the lead was not taken over in time";
+    /// The members asked for are no configuration.
+    InvalidMembers = 310, NotWritten, false, "the members asked for are not a valid configuration";
     /// The node's storage failed; it stopped serving the group.
     StorageFailed = 401, Unknown, true, "the node's storage failed";
     /// Stored bytes are damaged.

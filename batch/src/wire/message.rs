@@ -46,6 +46,14 @@ kinds! {
     AppendReply = 0x15,
     /// [`super::TimeoutNow`]
     TimeoutNow = 0x16,
+    /// [`super::SnapshotChunk`]
+    SnapshotChunk = 0x17,
+    /// [`super::SnapshotReply`]
+    SnapshotReply = 0x18,
+    /// [`super::ReadIndexRequest`]
+    ReadIndexRequest = 0x19,
+    /// [`super::ReadIndexReply`]
+    ReadIndexReply = 0x1A,
     /// [`super::ErrorReply`]
     ErrorReply = 0x40,
     /// [`super::ProducerOpen`]
@@ -82,6 +90,18 @@ kinds! {
     Status = 0x50,
     /// [`super::StatusReply`]
     StatusReply = 0x51,
+    /// [`super::MemberList`]
+    MemberList = 0x60,
+    /// [`super::MemberListed`]
+    MemberListed = 0x61,
+    /// [`super::MemberChange`]
+    MemberChange = 0x62,
+    /// [`super::LeaderTransfer`]
+    LeaderTransfer = 0x63,
+    /// [`super::LeaderTransferred`]
+    LeaderTransferred = 0x64,
+    /// [`super::LogTrim`]
+    LogTrim = 0x65,
 }
 
 /// A message's head: the fields of a frame that are not batches.
@@ -146,17 +166,7 @@ macro_rules! field {
         $reader.text()?.to_owned()
     };
     (get $reader:ident, bool, $name:ident, $field:ident) => {
-        match $reader.u8()? {
-            0 => false,
-            1 => true,
-            other => {
-                let what = concat!(stringify!($name), ".", stringify!($field));
-                return Err($crate::DecodeError::Invalid {
-                    what,
-                    found: other.into(),
-                });
-            }
-        }
+        $reader.bool(concat!(stringify!($name), ".", stringify!($field)))?
     };
     (get $reader:ident, $kind:ident, $name:ident, $field:ident) => {
         $reader.$kind()?

@@ -2,6 +2,7 @@
 //!
 //! Byte layouts only. What a message means and when it may be sent belongs to those who exchange them.
 
+mod admin;
 mod client;
 mod error_code;
 mod frame;
@@ -9,6 +10,10 @@ mod hello;
 mod message;
 mod peer;
 
+pub use admin::{
+    LeaderTransfer, LeaderTransferred, LogTrim, MemberChange, MemberList, MemberListed,
+    MemberOperation, MemberStatus,
+};
 pub use client::{
     Append, Appended, EXPECT_SEQ_NONE, ErrorReply, LOCAL_READ, LogCreate, LogInfo, LogList,
     LogListed, LogLookup, ProducerOpen, ProducerOpened, Read, ReadReply, Status, StatusMember,
@@ -24,5 +29,6 @@ pub use hello::{
 };
 pub use message::{Message, MessageKind};
 pub use peer::{
-    AppendEntries, AppendReply, Heartbeat, HeartbeatReply, TimeoutNow, VoteReply, VoteRequest,
+    AppendEntries, AppendReply, Heartbeat, HeartbeatReply, ReadIndexReply, ReadIndexRequest,
+    SnapshotChunk, SnapshotReply, TimeoutNow, VoteReply, VoteRequest,
 };

@@ -111,3 +111,63 @@ message! {
         term: u64,
     }
 }
+
+message! {
+    /// A piece of a state snapshot; the payload is its bytes from `offset` on.
+    SnapshotChunk {
+        /// The leader's term.
+        term: u64,
+        /// The leader's session with this peer, given back in the answer.
+        session: u64,
+        /// Term of the last entry that the snapshot includes.
+        snapshot_term: u64,
+        /// Index of that entry.
+        snapshot_index: u64,
+        /// Bytes of the whole snapshot.
+        total_bytes: u64,
+        /// Where in it the payload begins.
+        offset: u64,
+        /// Checksum of the payload.
+        payload_crc: u32,
+    }
+}
+
+message! {
+    /// Answers [`SnapshotChunk`].
+    SnapshotReply {
+        /// The receiver's term.
+        term: u64,
+        /// The session of the chunk.
+        session: u64,
+        /// Index of the last entry that the snapshot includes.
+        snapshot_index: u64,
+        /// What the receiver has from the start, without a gap: where to go on.
+        next_offset: u64,
+        /// The snapshot is on the receiver's disk, or it has no use for it any more.
+        installed: bool,
+    }
+}
+
+message! {
+    /// A follower asks its leader up to where a linearizable read has to be applied.
+    ReadIndexRequest {
+        /// The follower's term.
+        term: u64,
+        /// The follower's number of the question, never used twice.
+        number: u64,
+    }
+}
+
+message! {
+    /// Answers [`ReadIndexRequest`], once a quorum has confirmed the leader.
+    ReadIndexReply {
+        /// The leader's term.
+        term: u64,
+        /// The number of the question.
+        number: u64,
+        /// The read may be served once this entry is applied.
+        index: u64,
+        /// Whether it was confirmed; if not, ask again.
+        ok: bool,
+    }
+}
