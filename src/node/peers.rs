@@ -151,6 +151,12 @@ impl Peers {
             Message::TimeoutNow(m) => {
                 self.put(net, peer.control_out, &wire::TimeoutNow { term: m.term });
             }
+            Message::ReadIndexRequest(m) => {
+                self.put(net, peer.control_out, &translate::read_index_request(m));
+            }
+            Message::ReadIndexReply(m) => {
+                self.put(net, peer.control_in, &translate::read_index_reply(m));
+            }
             Message::VoteReply(m) => self.put(net, peer.control_in, &translate::vote_reply(m)),
             Message::HeartbeatReply(m) => {
                 self.put(net, peer.control_in, &translate::heartbeat_reply(m));

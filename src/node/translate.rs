@@ -86,6 +86,20 @@ pub(super) fn from_wire(frame: &Frame) -> Result<Message, DecodeError> {
             let m: wire::TimeoutNow = wire::decode_head(header, head)?;
             Message::TimeoutNow(raft::TimeoutNow { term: m.term })
         }
+        MessageKind::ReadIndexRequest => {
+            let m: wire::ReadIndexRequest = wire::decode_head(header, head)?;
+            let (term, number) = (m.term, m.number);
+            Message::ReadIndexRequest(raft::ReadIndexRequest { term, number })
+        }
+        MessageKind::ReadIndexReply => {
+            let m: wire::ReadIndexReply = wire::decode_head(header, head)?;
+            Message::ReadIndexReply(raft::ReadIndexReply {
+                term: m.term,
+                number: m.number,
+                index: m.index,
+                ok: m.ok,
+            })
+        }
         other => {
             return Err(DecodeError::Invalid {
                 what: "message kind from a peer",
@@ -130,6 +144,22 @@ pub(super) fn heartbeat_reply(m: &raft::HeartbeatReply) -> wire::HeartbeatReply 
         match_index: m.match_index,
         received_index: m.received_index,
         credit_bytes: m.credit_bytes,
+    }
+}
+
+pub(super) fn read_index_request(m: &raft::ReadIndexRequest) -> wire::ReadIndexRequest {
+    wire::ReadIndexRequest {
+        term: m.term,
+        number: m.number,
+    }
+}
+
+pub(super) fn read_index_reply(m: &raft::ReadIndexReply) -> wire::ReadIndexReply {
+    wire::ReadIndexReply {
+        term: m.term,
+        number: m.number,
+        index: m.index,
+        ok: m.ok,
     }
 }
 

@@ -26,12 +26,14 @@ pub struct Config {
     pub reads_waiting_max: u32,
     /// Heartbeat intervals without progress after which in-flight appends count as lost.
     pub lost_append_heartbeats: u32,
-    /// How far a learner may be behind the leader's last entry when it is promoted.
-    pub promotion_lag_entries_max: u64,
     /// Ask whether an election could be won before starting one.
     pub pre_vote: bool,
     /// A leader that does not hear a quorum steps down.
     pub check_quorum: bool,
+    /// Serve linearizable reads from a lease instead of a round, on the promise that no two nodes'
+    /// monotonic clocks run apart by more than this many parts in a million. `None`: no leases. The
+    /// same on every node of a group, since every voter keeps the promise that a lease stands on.
+    pub lease_drift_ppm: Option<u32>,
 }
 
 impl Config {
@@ -48,9 +50,9 @@ impl Config {
             uncommitted_entries_max: 65_536,
             reads_waiting_max: 4_096,
             lost_append_heartbeats: 4,
-            promotion_lag_entries_max: 1_024,
             pre_vote: true,
             check_quorum: true,
+            lease_drift_ppm: None,
         }
     }
 
@@ -89,7 +91,30 @@ impl Config {
                 max_us: self.election_timeout_us_max,
             });
         }
+        if let Some(drift_ppm) = self.lease_drift_ppm {
+            if !self.check_quorum || !self.pre_vote {
+                return Err(ConfigError::LeaseWithoutStickiness);
+            }
+            if drift_ppm > LEASE_DRIFT_PPM_MAX {
+                return Err(ConfigError::LeaseDrift {
+                    limit_ppm: LEASE_DRIFT_PPM_MAX,
+                    found_ppm: drift_ppm,
+                });
+            }
+        }
         Ok(())
+    }
+
+    /// How long a leader may rely on a quorum's confirmation, by its own clock: what the quorum has
+    /// promised, less what the clocks may run apart meanwhile. `None` without leases.
+    pub(super) fn lease_us(&self) -> Option<u64> {
+        let drift_ppm = u64::from(self.lease_drift_ppm?);
+        // Both clocks may be off by the bound, in opposite directions.
+        Some(
+            self.election_timeout_us_min / 1_000_000 * (1_000_000 - 2 * drift_ppm)
+                + self.election_timeout_us_min % 1_000_000 * (1_000_000 - 2 * drift_ppm)
+                    / 1_000_000,
+        )
     }
 
     /// How long in-flight appends may show no progress before they count as lost.
@@ -98,6 +123,9 @@ impl Config {
             .saturating_mul(u64::from(self.lost_append_heartbeats))
     }
 }
+
+/// Clocks worse than this cannot carry a lease.
+const LEASE_DRIFT_PPM_MAX: u32 = 100_000;
 
 /// Why a [`Config`] is refused.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -121,6 +149,15 @@ pub enum ConfigError {
         /// `election_timeout_us_max`, which must be larger.
         max_us: u64,
     },
+    /// A lease stands on pre-vote and check-quorum, and one of them is off.
+    LeaseWithoutStickiness,
+    /// The clocks are allowed to run too far apart.
+    LeaseDrift {
+        /// Largest admissible `lease_drift_ppm`.
+        limit_ppm: u32,
+        /// What was given.
+        found_ppm: u32,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -137,6 +174,16 @@ impl fmt::Display for ConfigError {
             ConfigError::ElectionTimeoutsNotSpread { min_us, max_us } => write!(
                 formatter,
                 "election_timeout_us_max must exceed election_timeout_us_min {min_us}, found {max_us}"
+            ),
+            ConfigError::LeaseWithoutStickiness => {
+                write!(formatter, "lease reads need pre_vote and check_quorum")
+            }
+            ConfigError::LeaseDrift {
+                limit_ppm,
+                found_ppm,
+            } => write!(
+                formatter,
+                "lease_drift_ppm must be at most {limit_ppm}, found {found_ppm}"
             ),
         }
     }

@@ -1,6 +1,7 @@
 //! Becoming and ceasing to be a leader: pre-vote, votes, stickiness, check-quorum.
 
 use super::effect::Control;
+use super::lease::Lease;
 use super::message::{Message, VoteReply, VoteRequest};
 use super::progress::Progress;
 use super::quorum::{VoteResult, Votes, quorum_vote};
@@ -24,7 +25,8 @@ impl Raft {
         else {
             return;
         };
-        if !self.config.pre_vote {
+        // What was promised for a lease is kept also to a leader that seems dead.
+        if !self.config.pre_vote || self.config.lease_drift_ppm.is_some() {
             return;
         }
         self.leader_contact_us = 0;
@@ -36,7 +38,7 @@ impl Raft {
     pub(super) fn election_timeout(&mut self) {
         // While the disk still holds back the last round's term and vote, another round would only
         // throw that work away.
-        if !self.is_promotable() || !self.hard_state_is_durable() {
+        if !self.is_promotable() || !self.hard_state_is_durable() || self.keeps_lease_promise() {
             self.arm_election();
             return;
         }
@@ -52,6 +54,7 @@ impl Raft {
         let mut votes = Votes::default();
         votes.record(self.config.id, true);
         let result = votes.result(self.membership.current());
+        self.fail_forwarded_reads();
         self.role = Role::PreCandidate(votes);
         self.arm_election();
         self.report_role();
@@ -78,6 +81,7 @@ impl Raft {
             term,
             vote: Some(self.config.id),
         });
+        self.fail_forwarded_reads();
         self.role = Role::Candidate(Votes::default());
         self.arm_election();
         self.report_role();
@@ -105,7 +109,8 @@ impl Raft {
     }
 
     pub(super) fn on_vote_request(&mut self, from: NodeId, request: VoteRequest) {
-        let sticky = !request.transfer && self.sticks_to_leader(from);
+        let sticky =
+            !request.transfer && (self.sticks_to_leader(from) || self.keeps_lease_promise());
         if request.pre_vote {
             let granted = !sticky && self.would_vote(from, &request);
             // A grant carries the request's term, a refusal the own one, which may be news.
@@ -247,6 +252,7 @@ impl Raft {
             quorum_deadline_us: self.now_us + self.config.election_timeout_us_min,
             transfer: None,
             session_last,
+            lease: Lease::default(),
         }));
         self.report_role();
         let index = self.append_control(Control::Noop);
@@ -263,6 +269,7 @@ impl Raft {
         }
         let was_follower = matches!(self.role, Role::Follower(_));
         self.fail_reads();
+        self.fail_forwarded_reads();
         self.role = Role::Follower(Follower::new(leader, self.commit_index));
         // Learning of a term is no reason to wait longer: only a leader or a vote given is.
         if !was_follower {

@@ -95,7 +95,7 @@ pub enum TransferError {
         /// Whom to ask, if known.
         leader: Option<NodeId>,
     },
-    /// The target does not vote, or is this node.
+    /// The target does not vote, is this node, or has not answered for an election timeout.
     NotEligible {
         /// The target.
         to: NodeId,
@@ -154,6 +154,13 @@ pub enum ConfigurationChangeError {
         /// What it has, 0 when it is not a learner.
         match_index: u64,
     },
+    /// Too few of the voters to be have answered lately: the change could stop the group.
+    WouldLoseQuorum {
+        /// Voters that must answer.
+        needed: u32,
+        /// Voters that do.
+        answering: u32,
+    },
     /// A voter becomes a learner in a change of its own, or not at all.
     DemotionNotAlone {
         /// The node.
@@ -186,6 +193,12 @@ impl fmt::Display for ConfigurationChangeError {
                 write!(
                     formatter,
                     "{node} is not a learner that has caught up (at {match_index})"
+                )
+            }
+            ConfigurationChangeError::WouldLoseQuorum { needed, answering } => {
+                write!(
+                    formatter,
+                    "{needed} of the voters to be must answer, {answering} do"
                 )
             }
             ConfigurationChangeError::DemotionNotAlone { node } => {

@@ -132,7 +132,6 @@ impl Raft {
         if *current == target {
             return Err(ConfigurationChangeError::Unchanged);
         }
-        let lag_max = self.config.promotion_lag_entries_max;
         for node in target
             .voters
             .iter()
@@ -142,19 +141,46 @@ impl Raft {
                 Some(progress) if current.contains(*node) => progress.match_index,
                 _ => 0,
             };
-            if match_index == 0 || self.log.last_index() - match_index > lag_max {
+            if match_index == 0 || !self.is_caught_up(*node) {
                 return Err(ConfigurationChangeError::NotCaughtUp {
                     node: *node,
                     match_index,
                 });
             }
         }
-        let next = step_towards(current, target)?;
+        self.check_keeps_quorum(&target)?;
+        let next = step_towards(self.membership.current(), target)?;
         let index = self.append_configuration(next);
         Ok(EntryId {
             term: self.hard_state.term,
             index,
         })
+    }
+
+    /// Enough of the voters to be have answered lately: the change can be committed, and the group
+    /// goes on after it.
+    fn check_keeps_quorum(&self, target: &Configuration) -> Result<(), ConfigurationChangeError> {
+        let Role::Leader(leader) = &self.role else {
+            unreachable!("just checked")
+        };
+        let since_us = self
+            .now_us
+            .saturating_sub(self.config.election_timeout_us_max);
+        let answers = |node: &NodeId| {
+            *node == self.config.id
+                || leader.progress(*node).is_some_and(|progress| {
+                    progress.match_index > 0 && progress.last_active_us >= since_us
+                })
+        };
+        let answering = target.voters.iter().filter(|node| answers(node)).count();
+        let needed = target.voters.len() / 2 + 1;
+        if answering < needed {
+            return Err(ConfigurationChangeError::WouldLoseQuorum {
+                needed: needed as u32,
+                answering: answering as u32,
+            });
+        }
+        Ok(())
     }
 
     /// A configuration entry among those that `step_append` had stored. It is in force from now on.
@@ -203,9 +229,11 @@ impl Raft {
             let Role::Leader(leader) = &mut self.role else {
                 return;
             };
-            if node == self.config.id || leader.progress(node).is_some() {
+            let is_there = |progress: &Progress| progress.departs_at_us.is_none();
+            if node == self.config.id || leader.progress(node).is_some_and(is_there) {
                 continue;
             }
+            leader.peers.retain(|(peer, _)| *peer != node);
             let session = leader.next_session();
             let window = Window::new(self.config.window_entries_max, self.config.window_bytes_max);
             leader
@@ -228,9 +256,12 @@ impl Raft {
         if configuration_index > self.commit_index {
             return;
         }
-        leader
-            .peers
-            .retain(|(peer, _)| configuration.contains(*peer));
+        let departs_at_us = self.now_us + self.config.election_timeout_us_max;
+        for (peer, progress) in &mut leader.peers {
+            if !configuration.contains(*peer) {
+                progress.departs_at_us.get_or_insert(departs_at_us);
+            }
+        }
         if configuration.is_joint() {
             if configuration_index < leader.term_start_index {
                 mark(Mark::JointLeftByNewLeader);
@@ -243,6 +274,24 @@ impl Raft {
             self.hand_over_to_best();
             self.become_follower(self.hard_state.term, None);
         }
+    }
+
+    /// Forgets members that have left and know it, or had an election timeout to learn it: whoever was
+    /// not told would go on asking for votes (thesis section 4.2.3).
+    pub(super) fn drop_departed(&mut self) {
+        let configuration_index = self.membership.current_index();
+        let now_us = self.now_us;
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        leader.peers.retain(|(_, progress)| {
+            let Some(departs_at_us) = progress.departs_at_us else {
+                return true;
+            };
+            let knows = progress.match_index >= configuration_index
+                && progress.commit_sent >= configuration_index;
+            !knows && now_us < departs_at_us
+        });
     }
 }
 

@@ -17,6 +17,10 @@ pub enum Message {
     AppendReply(AppendReply),
     /// Tells a follower to campaign at once: leadership transfer.
     TimeoutNow(TimeoutNow),
+    /// A follower's question: up to where must a linearizable read be applied?
+    ReadIndexRequest(ReadIndexRequest),
+    /// Answers it.
+    ReadIndexReply(ReadIndexReply),
 }
 
 impl Message {
@@ -29,6 +33,8 @@ impl Message {
             Message::HeartbeatReply(reply) => reply.term,
             Message::AppendReply(reply) => reply.term,
             Message::TimeoutNow(timeout) => timeout.term,
+            Message::ReadIndexRequest(request) => request.term,
+            Message::ReadIndexReply(reply) => reply.term,
         }
     }
 }
@@ -126,4 +132,26 @@ pub enum AppendResult {
 pub struct TimeoutNow {
     /// The term of the leader that hands over.
     pub term: u64,
+}
+
+/// A follower asks its leader for a read index.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct ReadIndexRequest {
+    /// The follower's term.
+    pub term: u64,
+    /// The follower's number of the question; never used twice, also not after a restart.
+    pub number: u64,
+}
+
+/// Answers a [`ReadIndexRequest`].
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct ReadIndexReply {
+    /// The answering node's term.
+    pub term: u64,
+    /// The number of the question.
+    pub number: u64,
+    /// The read may be served once this entry is applied.
+    pub index: u64,
+    /// Confirmed by a quorum; if not, `index` means nothing.
+    pub ok: bool,
 }

@@ -31,8 +31,9 @@
 //! waiting for its own, and a follower learns of a commit while its own flush is under way. What is
 //! persisted as a commit hint must be [`Raft::commit_index_durable`].
 //!
-//! What it does not do: leases, storing or shipping snapshots, retry of client requests.
+//! What it does not do: storing or shipping snapshots, retry of client requests.
 
+mod catch_up;
 mod commit;
 mod config;
 mod configuration;
@@ -42,6 +43,7 @@ mod error;
 mod follower;
 mod held;
 mod invariants;
+mod lease;
 mod log;
 pub mod marks;
 mod membership;
@@ -53,6 +55,7 @@ mod quorum;
 #[allow(clippy::module_inception)]
 mod raft;
 mod read;
+mod read_forward;
 mod replication;
 mod restored;
 mod rng;
@@ -73,8 +76,8 @@ pub use error::{ConfigurationChangeError, ProposeError, ReadError, TransferError
 pub use invariants::{Observation, Violation};
 pub use membership::ConfigurationAt;
 pub use message::{
-    AppendReply, AppendResult, Heartbeat, HeartbeatReply, Message, TimeoutNow, VoteReply,
-    VoteRequest,
+    AppendReply, AppendResult, Heartbeat, HeartbeatReply, Message, ReadIndexReply,
+    ReadIndexRequest, TimeoutNow, VoteReply, VoteRequest,
 };
 pub use progress::{ProgressState, ProgressView};
 pub use raft::Raft;

@@ -9,6 +9,7 @@
 //!   Snapshot  <- the owner starts one when `needs_snapshot`
 //! ```
 
+use super::catch_up::CatchUp;
 use super::types::NodeId;
 use super::window::Window;
 
@@ -43,6 +44,8 @@ pub struct ProgressView {
     pub in_flight_bytes: u64,
     /// When it last answered in this term, microseconds of the owner's clock.
     pub last_active_us: u64,
+    /// It has left the configuration and is sent to only until it knows.
+    pub is_departing: bool,
 }
 
 /// Invariants: `match_index < next_index`; the window is empty unless in `Replicate`.
@@ -65,6 +68,9 @@ pub(super) struct Progress {
     pub(super) read_round: u64,
     /// Replies of another session are not about this progress.
     pub(super) session: u64,
+    pub(super) catch_up: CatchUp,
+    /// It has left the configuration; until when it is still told about it.
+    pub(super) departs_at_us: Option<u64>,
 }
 
 impl Progress {
@@ -82,6 +88,8 @@ impl Progress {
             probe_sent_us: None,
             read_round: 0,
             session,
+            catch_up: CatchUp::new(next_index.saturating_sub(1), now_us),
+            departs_at_us: None,
         }
     }
 
@@ -168,6 +176,7 @@ impl Progress {
             in_flight_messages: self.window.messages(),
             in_flight_bytes: self.window.bytes(),
             last_active_us: self.last_active_us,
+            is_departing: self.departs_at_us.is_some(),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::log::Log;
 use super::membership::{ConfigurationAt, Membership};
 use super::message::Message;
 use super::progress::ProgressView;
+use super::read_forward::ForwardedReads;
 use super::restored::{RestoreError, Restored};
 use super::rng::Rng;
 use super::role::{Follower, Role, RoleKind};
@@ -47,6 +48,7 @@ pub struct Raft {
     commit_reported: u64,
     /// Advertised to leaders, see `set_credit`.
     pub(super) credit_bytes: u64,
+    pub(super) forwarded: ForwardedReads,
 
     pub(super) effects: VecDeque<Effect>,
     /// Control entries in `effects`: they precede anything proposed later.
@@ -79,9 +81,11 @@ impl Raft {
         };
         let mut membership = Membership::new(base, restored.configurations_appended);
         membership.committed(commit_index);
+        // The node's own id salts the seed, so that nodes given one seed still differ.
+        let mut rng = Rng::new(seed ^ config.id.0.wrapping_mul(0xd6e8_feb8_6659_fd93));
         let mut raft = Raft {
-            // The node's own id salts the seed, so that nodes given one seed still differ.
-            rng: Rng::new(seed ^ config.id.0.wrapping_mul(0xd6e8_feb8_6659_fd93)),
+            forwarded: ForwardedReads::new(&mut rng),
+            rng,
             config,
             now_us,
             hard_state,
@@ -102,6 +106,10 @@ impl Raft {
         };
         if !raft.is_only_voter() {
             raft.arm_election();
+            if raft.config.lease_drift_ppm.is_some() {
+                // What was promised before the restart is not known: it is kept in full.
+                raft.leader_contact_us = now_us.max(1);
+            }
         }
         Ok(raft)
     }
@@ -113,7 +121,10 @@ impl Raft {
         self.advance_clock(now_us);
         if let Role::Leader(_) = self.role {
             self.tick_leader();
-        } else if self.now_us >= self.election_deadline_us {
+            return;
+        }
+        self.tick_forwarded_reads();
+        if self.now_us >= self.election_deadline_us {
             self.election_timeout();
         }
     }
@@ -133,6 +144,8 @@ impl Raft {
             Message::HeartbeatReply(reply) => self.on_heartbeat_reply(from, reply),
             Message::AppendReply(reply) => self.on_append_reply(from, reply),
             Message::TimeoutNow(timeout) => self.on_timeout_now(from, timeout),
+            Message::ReadIndexRequest(request) => self.on_read_index_request(from, request),
+            Message::ReadIndexReply(reply) => self.on_read_index_reply(from, reply),
         }
     }
 
@@ -232,8 +245,10 @@ impl Raft {
                 }
                 deadline_us
             }
-            _ if self.is_promotable() => self.election_deadline_us,
-            _ => u64::MAX,
+            _ if self.is_promotable() => self
+                .election_deadline_us
+                .min(self.forwarded.next_deadline_us()),
+            _ => self.forwarded.next_deadline_us(),
         }
     }
 
@@ -335,6 +350,22 @@ impl Raft {
             _ => &[],
         };
         peers.iter().map(|(peer, progress)| progress.view(*peer))
+    }
+
+    /// Whether a leader knows `node` to have kept up: its last round of replication took less than
+    /// the shortest election timeout (thesis section 4.2.1). Only then is it made a voter.
+    pub fn is_caught_up(&self, node: NodeId) -> bool {
+        let Role::Leader(leader) = &self.role else {
+            return false;
+        };
+        let round_us_max = self.config.election_timeout_us_min;
+        let last_index = self.log.last_index();
+        leader.progress(node).is_some_and(|progress| {
+            let (now_us, match_index) = (self.now_us, progress.match_index);
+            progress
+                .catch_up
+                .is_caught_up(now_us, match_index, last_index, round_us_max)
+        })
     }
 
     /// Bytes and entries a leader has proposed and not yet committed; zero on others.

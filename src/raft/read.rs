@@ -2,9 +2,11 @@
 
 use super::effect::Effect;
 use super::error::ReadError;
+use super::message::{Message, ReadIndexReply, ReadIndexRequest};
 use super::quorum::quorum_value;
 use super::raft::Raft;
 use super::role::Role;
+use super::types::NodeId;
 use alloc::collections::VecDeque;
 
 /// Rounds are numbered by the leader, grow for its whole term and are never reused, so an answer to
@@ -19,9 +21,18 @@ pub(super) struct ReadQueue {
 }
 
 struct Read {
-    ticket: u64,
+    origin: Origin,
     round: u64,
     index: u64,
+}
+
+/// Who asked.
+#[derive(Copy, Clone)]
+enum Origin {
+    /// This node's owner, under a ticket.
+    Owner(u64),
+    /// A follower, under its number.
+    Follower(NodeId, u64),
 }
 
 impl ReadQueue {
@@ -36,9 +47,9 @@ impl ReadQueue {
             .is_some_and(|read| read.round > self.started)
     }
 
-    /// A heartbeat that leaves now may open the round the last reads wait for.
-    pub(super) fn start_wanted_round(&mut self) {
-        if self.wants_round() {
+    /// A heartbeat that leaves now may open the round the last reads wait for, or one for a lease.
+    pub(super) fn start_round(&mut self, for_lease: bool) {
+        if self.wants_round() || for_lease {
             self.started += 1;
         }
     }
@@ -49,14 +60,28 @@ impl Raft {
     ///
     /// Before the term's first commit the read waits for the term's no-op, so a pure-read workload
     /// does not stall at a change of leaders.
+    ///
+    /// A follower asks its leader; the read is then served by the follower. With a valid lease a
+    /// leader answers at once.
     pub fn read_index(&mut self, now_us: u64, ticket: u64) -> Result<(), ReadError> {
         self.advance_clock(now_us);
-        let known_leader = self.leader();
+        match (&self.role, self.leader()) {
+            (Role::Leader(_), _) => self.admit_read(Origin::Owner(ticket)),
+            (_, Some(leader)) => self.forward_read(leader, ticket),
+            (_, None) => Err(ReadError::NotLeader { leader: None }),
+        }
+    }
+
+    fn admit_read(&mut self, origin: Origin) -> Result<(), ReadError> {
+        let lease_holds = self.lease_holds();
         let Role::Leader(leader) = &mut self.role else {
-            return Err(ReadError::NotLeader {
-                leader: known_leader,
-            });
+            return Err(ReadError::NotLeader { leader: None });
         };
+        if lease_holds && self.commit_index >= leader.term_start_index {
+            let index = self.commit_index;
+            self.answer_read(origin, index);
+            return Ok(());
+        }
         let reads = &mut leader.reads;
         if reads.waiting.len() >= self.config.reads_waiting_max as usize {
             return Err(ReadError::Busy {
@@ -65,7 +90,7 @@ impl Raft {
         }
         let index = self.commit_index.max(leader.term_start_index);
         reads.waiting.push_back(Read {
-            ticket,
+            origin,
             round: reads.started + 1,
             index,
         });
@@ -95,10 +120,11 @@ impl Raft {
         reads.confirmed = reads.confirmed.max(confirmed.min(started));
         let confirmed = reads.confirmed;
         let mut waiting = core::mem::take(&mut reads.waiting);
-        let is_ready = |read: &Read| read.round <= confirmed && read.index <= self.commit_index;
+        let commit_index = self.commit_index;
+        let is_ready = |read: &Read| read.round <= confirmed && read.index <= commit_index;
         while waiting.front().is_some_and(is_ready) {
-            let Read { ticket, index, .. } = waiting.pop_front().expect("front was just seen");
-            self.effects.push_back(Effect::ReadReady { ticket, index });
+            let Read { origin, index, .. } = waiting.pop_front().expect("front was just seen");
+            self.answer_read(origin, index);
         }
         let Role::Leader(leader) = &mut self.role else {
             return;
@@ -116,9 +142,48 @@ impl Raft {
         };
         let waiting = core::mem::take(&mut leader.reads.waiting);
         for read in waiting {
-            self.emit(Effect::ReadFailed {
-                ticket: read.ticket,
-            });
+            match read.origin {
+                Origin::Owner(ticket) => self.emit(Effect::ReadFailed { ticket }),
+                Origin::Follower(to, number) => self.refuse_forwarded(to, number),
+            }
+        }
+    }
+
+    fn answer_read(&mut self, origin: Origin, index: u64) {
+        match origin {
+            Origin::Owner(ticket) => self.emit(Effect::ReadReady { ticket, index }),
+            Origin::Follower(to, number) => {
+                let reply = ReadIndexReply {
+                    term: self.hard_state.term,
+                    number,
+                    index,
+                    ok: true,
+                };
+                self.send(to, Message::ReadIndexReply(reply));
+            }
+        }
+    }
+
+    fn refuse_forwarded(&mut self, to: NodeId, number: u64) {
+        let reply = ReadIndexReply {
+            term: self.hard_state.term,
+            number,
+            index: 0,
+            ok: false,
+        };
+        self.send(to, Message::ReadIndexReply(reply));
+    }
+
+    /// A follower's question. Its term is no reason to step down: it is of a node that follows.
+    pub(super) fn on_read_index_request(&mut self, from: NodeId, request: ReadIndexRequest) {
+        let is_member = self.membership.current().contains(from);
+        let admitted = request.term == self.hard_state.term
+            && is_member
+            && self
+                .admit_read(Origin::Follower(from, request.number))
+                .is_ok();
+        if !admitted && is_member {
+            self.refuse_forwarded(from, request.number);
         }
     }
 }

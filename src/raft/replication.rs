@@ -178,6 +178,7 @@ impl Raft {
     pub(super) fn tick_leader(&mut self) {
         self.check_quorum();
         self.abort_late_transfer();
+        self.drop_departed();
         let lost_append_us = self.config.lost_append_us();
         let now_us = self.now_us;
         let Role::Leader(leader) = &mut self.role else {
@@ -201,9 +202,13 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        leader.reads.start_wanted_round();
+        let for_lease = self.config.lease_drift_ppm.is_some();
+        leader.reads.start_round(for_lease);
         leader.heartbeat_deadline_us = self.now_us + self.config.heartbeat_interval_us;
         let read_round = leader.reads.round();
+        if for_lease {
+            leader.lease.round_sent(read_round, self.now_us);
+        }
         for position in 0..leader.peers.len() {
             let Role::Leader(leader) = &self.role else {
                 return;
@@ -302,6 +307,7 @@ impl Raft {
         let last_index = self.log.last_index();
         let first_index = self.log.first_index();
         let now_us = self.now_us;
+        let round_us_max = self.config.election_timeout_us_min;
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
@@ -323,6 +329,10 @@ impl Raft {
             progress.resume();
         }
         if grew {
+            let match_index = progress.match_index;
+            progress
+                .catch_up
+                .advanced(now_us, match_index, last_index, round_us_max);
             self.advance_commit_by_quorum();
             self.continue_transfer();
         }

@@ -1,5 +1,6 @@
 //! The roles, each with the data that only it has.
 
+use super::lease::Lease;
 use super::progress::Progress;
 use super::quorum::Votes;
 use super::read::ReadQueue;
@@ -80,6 +81,7 @@ pub(super) struct Leader {
     pub(super) quorum_deadline_us: u64,
     pub(super) transfer: Option<Transfer>,
     pub(super) session_last: u64,
+    pub(super) lease: Lease,
 }
 
 /// A handover under way.

@@ -19,7 +19,13 @@ impl Raft {
                 leader: known_leader,
             });
         };
-        if to == self.config.id || !is_voter {
+        let reachable_since_us = self
+            .now_us
+            .saturating_sub(self.config.election_timeout_us_max);
+        let is_reachable = leader
+            .progress(to)
+            .is_some_and(|progress| progress.last_active_us >= reachable_since_us);
+        if to == self.config.id || !is_voter || !is_reachable {
             return Err(TransferError::NotEligible { to });
         }
         if let Some(transfer) = &leader.transfer {
@@ -62,6 +68,7 @@ impl Raft {
                 told: true,
                 ..transfer
             });
+            leader.lease.forfeit();
             self.emit(Effect::Send {
                 to,
                 message: Message::TimeoutNow(TimeoutNow { term }),

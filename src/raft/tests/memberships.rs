@@ -2,7 +2,7 @@
 
 use super::super::{
     AppendReply, AppendResult, Configuration, ConfigurationAt, ConfigurationChangeError, Control,
-    Effect, Message, NodeId, ProposeError, RoleKind,
+    Effect, Message, NodeId, ProposeError, RoleKind, TransferError,
 };
 use super::lab::*;
 
@@ -159,11 +159,10 @@ fn a_joint_configuration_needs_both_majorities_and_is_left_by_itself() {
     lab.flush_all();
     lab.accept(N4, 4);
     assert_eq!(lab.raft.commit_index(), 4);
-    assert!(
-        lab.raft
-            .progress()
-            .all(|view| view.peer == N3 || view.peer == N4)
-    );
+    for view in lab.raft.progress() {
+        let stays = view.peer == N3 || view.peer == N4;
+        assert_eq!(view.is_departing, !stays, "{view:?}");
+    }
 }
 
 #[test]
@@ -295,7 +294,7 @@ fn acks_of_an_earlier_membership_do_not_count() {
     lab.accept(N1, 3);
     let _commit = lab.effects();
     lab.accept(N3, 2);
-    assert!(lab.raft.progress().all(|view| view.peer != N3), "gone");
+    assert!(lab.progress(N3).is_departing, "told until it knows");
     assert_eq!(change(&mut lab, members(&[0, 1, 2], &[3])), Ok(4));
     lab.accept(N3, 2);
     assert_eq!(lab.progress(N3).match_index, 0, "late, of session 3");
@@ -333,4 +332,94 @@ fn a_transfer_to_a_node_that_leaves_ends() {
     lab.accept(N1, 3);
     let refused = lab.raft.transfer_leadership(lab.now_us, N2);
     assert!(refused.is_err(), "not a voter any more");
+}
+
+#[test]
+fn a_member_that_left_is_sent_to_until_it_knows() {
+    let mut lab = established(&[0, 1, 2], &[3]);
+    assert_eq!(change(&mut lab, members(&[0, 1, 2], &[])), Ok(3));
+    assert_eq!(lab.send_appends(N3, 100), [(3, 4)], "the removal");
+    lab.flush_all();
+    lab.accept(N1, 3);
+    assert_eq!(lab.raft.commit_index(), 3);
+    lab.advance(HEARTBEAT_US);
+    lab.accept(N3, 3);
+    lab.advance(HEARTBEAT_US);
+    assert!(lab.progress(N3).is_departing, "it has the entry only");
+    assert_eq!(
+        lab.send_appends(N3, 100),
+        [(4, 4)],
+        "and that it is committed"
+    );
+    lab.advance(HEARTBEAT_US);
+    assert!(lab.raft.progress().all(|view| view.peer != N3), "it knows");
+}
+
+#[test]
+fn a_member_that_left_and_is_silent_is_given_up() {
+    let mut lab = established(&[0, 1, 2], &[3]);
+    assert_eq!(change(&mut lab, members(&[0, 1, 2], &[])), Ok(3));
+    lab.flush_all();
+    lab.accept(N1, 3);
+    for _ in 0..ELECTION_US_MAX / HEARTBEAT_US {
+        assert!(lab.progress(N3).is_departing);
+        lab.advance(HEARTBEAT_US);
+        lab.heartbeat_reply(N1, 0, 0);
+    }
+    assert!(lab.raft.progress().all(|view| view.peer != N3));
+}
+
+#[test]
+fn a_learner_is_promoted_when_a_round_was_short() {
+    // Thesis section 4.2.1: catching up in rounds.
+    let mut lab = established(&[0, 1, 2], &[3]);
+    lab.propose(5);
+    lab.flush_all();
+    lab.accept(N1, 7);
+    assert!(!lab.raft.is_caught_up(N4), "a stranger");
+    lab.accept(N3, 5);
+    for _ in 0..ELECTION_US_MIN / HEARTBEAT_US {
+        lab.advance(HEARTBEAT_US);
+        lab.heartbeat_reply(N1, 0, 0);
+    }
+    assert!(!lab.raft.is_caught_up(N3), "the round takes too long");
+    lab.propose(1);
+    assert!(matches!(
+        change(&mut lab, members(&[0, 1, 2, 3], &[])),
+        Err(ConfigurationChangeError::NotCaughtUp { node: N3, .. })
+    ));
+    lab.accept(N3, 7);
+    assert!(
+        !lab.raft.is_caught_up(N3),
+        "a long round, and one more entry"
+    );
+    lab.accept(N3, 8);
+    lab.propose(3);
+    assert!(
+        lab.raft.is_caught_up(N3),
+        "a short one, and the next is young"
+    );
+    assert_eq!(change(&mut lab, members(&[0, 1, 2, 3], &[])), Ok(12));
+}
+
+#[test]
+fn a_change_that_would_lose_the_quorum_is_refused() {
+    let mut lab = established(&[0, 1, 2], &[]);
+    for _ in 0..=ELECTION_US_MAX / HEARTBEAT_US {
+        lab.advance(HEARTBEAT_US);
+        lab.heartbeat_reply(N1, 0, 0);
+    }
+    // N2 is silent: without N1 the rest would be N0 and N2.
+    assert_eq!(
+        change(&mut lab, members(&[0, 2], &[])),
+        Err(ConfigurationChangeError::WouldLoseQuorum {
+            needed: 2,
+            answering: 1
+        })
+    );
+    assert_eq!(
+        lab.raft.transfer_leadership(lab.now_us, N2),
+        Err(TransferError::NotEligible { to: N2 })
+    );
+    assert_eq!(change(&mut lab, members(&[0, 1], &[])), Ok(3));
 }

@@ -5,8 +5,10 @@ extern crate std;
 
 mod disk;
 mod elections;
+mod forwarded_reads;
 mod hostile;
 mod lab;
+mod leases;
 mod memberships;
 mod network;
 mod oracle;

@@ -139,8 +139,10 @@ fn reads_fail_when_leadership_ends() {
         Effect::ReadFailed { ticket: 2 },
     ];
     assert_eq!(answers(&mut lab), failed);
+    lab.step(N1, heartbeat(4, 0));
+    lab.step(N1, vote_reply(5, false, false));
     let refused = lab.raft.read_index(lab.now_us, 3);
-    assert_eq!(refused, Err(ReadError::NotLeader { leader: Some(N1) }));
+    assert_eq!(refused, Err(ReadError::NotLeader { leader: None }));
 }
 
 #[test]
