@@ -64,6 +64,9 @@ pub enum Command {
     Dev(DevArgs),
     /// Show that nothing is lost when the leader dies
     Demo(DemoArgs),
+    /// Check recorded histories
+    #[command(subcommand)]
+    History(HistoryCommand),
 }
 
 /// Commands about logs.
@@ -73,6 +76,13 @@ pub enum LogCommand {
     Create(LogCreateArgs),
     /// List the logs in order of their names
     Ls(LogListArgs),
+}
+
+/// Commands about histories.
+#[derive(Debug, Subcommand)]
+pub enum HistoryCommand {
+    /// Hold what clients did and saw against what the logs held at last
+    Check(HistoryCheckArgs),
 }
 
 /// How a node does its I/O.
@@ -415,6 +425,21 @@ pub struct DemoArgs {
     /// Where to keep everything, to look at it afterwards [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// `drave history check`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Each acknowledgement names its seq, so the check is a sort and a scan: nothing acknowledged is lost, nothing \
+comes twice, real-time and producer order hold, reads and tails are linearizable, what failed is absent. Each \
+violation is printed with the operations concerned. The exit code is 0 only if there is none.
+
+Examples:
+  drave history check ./kept/round-12.jsonl")]
+pub struct HistoryCheckArgs {
+    /// JSON lines, as `drave chaos --keep` writes them
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -4,6 +4,7 @@ pub mod append;
 pub mod demo;
 pub mod dev;
 pub mod format;
+pub mod history;
 pub mod log;
 pub mod read;
 pub mod start;

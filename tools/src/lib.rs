@@ -11,6 +11,7 @@ pub mod commands;
 pub mod connect;
 pub mod errors;
 pub mod exit;
+pub mod history;
 pub mod lines;
 pub mod node_side;
 pub mod output;
@@ -21,7 +22,7 @@ use std::io::Write;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, LogCommand};
+use crate::cli::{Cli, Command, HistoryCommand, LogCommand};
 use crate::errors::CliError;
 use crate::exit::Exit;
 
@@ -63,5 +64,6 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Dev(arguments) => commands::dev::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
+        Command::History(HistoryCommand::Check(arguments)) => commands::history::check(&arguments),
     }
 }
