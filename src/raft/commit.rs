@@ -1,5 +1,6 @@
 //! Where the commit index moves, and what follows from it.
 
+use super::marks::{Mark, mark};
 use super::mutants::{Mutant, is_planted};
 use super::quorum::quorum_value;
 use super::raft::Raft;
@@ -14,10 +15,17 @@ impl Raft {
             return;
         };
         let own = self.config.id;
-        let durable_index = self.log.durable_index();
+        let counted_own = if is_planted(Mutant::LeaderCountsUnflushed) {
+            self.log.last_index()
+        } else {
+            self.log.durable_index()
+        };
         let quorum_index = quorum_value(self.membership.current(), |node| {
-            if node == own {
-                durable_index
+            let stands_for_own = is_planted(Mutant::LeaderOutsideCounts)
+                && !self.is_voter()
+                && self.membership.current().voters.first() == Some(&node);
+            if node == own || stands_for_own {
+                counted_own
             } else {
                 leader
                     .progress(node)
@@ -27,6 +35,14 @@ impl Raft {
         if self.log.term_at(quorum_index) == Some(self.hard_state.term)
             || is_planted(Mutant::CommitPriorTerm)
         {
+            if quorum_index > self.log.durable_index() {
+                mark(Mark::CommitBeforeOwnFlush);
+            }
+            if self.log.term_at(self.commit_index + 1) != Some(self.hard_state.term)
+                && quorum_index > self.commit_index
+            {
+                mark(Mark::EarlierTermFollowed);
+            }
             self.advance_commit(quorum_index);
         }
     }

@@ -2,7 +2,9 @@
 
 use super::effect::Control;
 use super::lease::Lease;
+use super::marks::{Mark, mark};
 use super::message::{Message, VoteReply, VoteRequest};
+use super::mutants::{Mutant, is_planted};
 use super::progress::Progress;
 use super::quorum::{VoteResult, Votes, quorum_vote};
 use super::raft::Raft;
@@ -91,6 +93,9 @@ impl Raft {
             pre_vote: false,
             transfer,
         });
+        if is_planted(Mutant::VoteRequestBeforeFlush) {
+            self.count_own_vote();
+        }
     }
 
     fn request_votes(&mut self, request: VoteRequest) {
@@ -114,7 +119,7 @@ impl Raft {
         if request.pre_vote {
             let granted = !sticky && self.would_vote(from, &request);
             // A grant carries the request's term, a refusal the own one, which may be news.
-            let term = if granted {
+            let term = if granted && !is_planted(Mutant::PreVoteOwnTerm) {
                 request.term
             } else {
                 self.hard_state.term
@@ -131,12 +136,22 @@ impl Raft {
         }
         if request.term > self.hard_state.term {
             if sticky {
+                mark(Mark::StuckToLeader);
                 return;
             }
             self.become_follower(request.term, None);
         }
+        if is_planted(Mutant::TimerResetByRequests) {
+            self.arm_election();
+        }
         let granted = self.would_vote(from, &request);
+        if !self.hard_state_is_durable() {
+            mark(Mark::VoteDuringFlush);
+        }
         if granted {
+            if !self.is_voter() {
+                mark(Mark::LearnerVoted);
+            }
             self.set_hard_state(HardState {
                 vote: Some(from),
                 ..self.hard_state
@@ -157,7 +172,7 @@ impl Raft {
     /// A node that hears its leader does not help to depose it. The leader itself may: its asking
     /// shows that it has lost its place.
     fn sticks_to_leader(&self, from: NodeId) -> bool {
-        if !self.config.pre_vote && !self.config.check_quorum {
+        if !self.config.pre_vote && !self.config.check_quorum || is_planted(Mutant::NoStickiness) {
             return false;
         }
         match &self.role {
@@ -183,14 +198,25 @@ impl Raft {
         }
         let free = vote == Some(from)
             || (vote.is_none() && self.leader().is_none())
-            || (request.pre_vote && request.term > term);
-        free && request.last >= self.log.last()
+            || (request.pre_vote && request.term > term)
+            || is_planted(Mutant::SecondVote) && self.leader().is_none();
+        let last = self.log.last();
+        let up_to_date = if is_planted(Mutant::VoteIgnoresLog) {
+            true
+        } else if is_planted(Mutant::VoteByIndexOnly) {
+            request.last.index >= last.index
+        } else if is_planted(Mutant::VoteByComponent) {
+            request.last.term >= last.term && request.last.index >= last.index
+        } else {
+            request.last >= last
+        };
+        free && up_to_date
     }
 
     pub(super) fn on_vote_reply(&mut self, from: NodeId, reply: VoteReply) {
         let term = self.hard_state.term;
         let pre_vote_granted = reply.pre_vote && reply.granted;
-        if !pre_vote_granted && reply.term > term {
+        if !pre_vote_granted && reply.term > term && !is_planted(Mutant::NoStepDownOnHigherTerm) {
             self.become_follower(reply.term, None);
             return;
         }
@@ -201,7 +227,7 @@ impl Raft {
             _ => false,
         };
         if about_this_round && self.membership.current().is_voter(from) {
-            self.count_vote(from, reply.granted);
+            self.count_vote(from, reply.granted || is_planted(Mutant::RefusalCounted));
         }
     }
 
@@ -222,7 +248,7 @@ impl Raft {
 
     fn become_leader(&mut self) {
         assert!(
-            self.hard_state_is_durable(),
+            self.hard_state_is_durable() || is_planted(Mutant::VoteRequestBeforeFlush),
             "nobody leads on a term that could be forgotten"
         );
         assert!(
@@ -266,6 +292,14 @@ impl Raft {
     pub(super) fn become_follower(&mut self, term: u64, leader: Option<NodeId>) {
         if term > self.hard_state.term {
             self.set_hard_state(HardState { term, vote: None });
+            if is_planted(Mutant::TermNotSaved) {
+                self.hard_state_unsaved = false;
+                self.hard_state_durable = self.hard_state;
+            }
+        } else if is_planted(Mutant::VoteResetOnStepDown) && !matches!(self.role, Role::Follower(_))
+        {
+            self.hard_state.vote = None;
+            self.hard_state_durable.vote = None;
         }
         let was_follower = matches!(self.role, Role::Follower(_));
         self.fail_reads();
@@ -290,7 +324,10 @@ impl Raft {
                 );
                 self.report_role();
             }
-            Role::PreCandidate(_) | Role::Candidate(_) => self.become_follower(term, Some(from)),
+            Role::PreCandidate(_) | Role::Candidate(_) => {
+                mark(Mark::CandidateFollowed);
+                self.become_follower(term, Some(from));
+            }
             Role::Leader(_) => panic!("two leaders in term {term}: this node and {from}"),
         }
         self.leader_contact_us = self.now_us.max(1);
@@ -302,6 +339,10 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
+        if is_planted(Mutant::NoCheckQuorum) {
+            leader.quorum_deadline_us = self.now_us + self.config.election_timeout_us_min;
+            return;
+        }
         if !self.config.check_quorum || self.now_us < leader.quorum_deadline_us {
             return;
         }
@@ -315,6 +356,7 @@ impl Raft {
             Some(node == own || leader.progress(node).is_some_and(active))
         });
         if heard != VoteResult::Won {
+            mark(Mark::SteppedDownUnheard);
             self.become_follower(self.hard_state.term, None);
         }
     }

@@ -1,7 +1,9 @@
 //! The receiving side of replication: AppendEntries, heartbeats, acknowledgements.
 
 use super::effect::AppendOutcome;
+use super::marks::{Mark, mark};
 use super::message::{AppendReply, AppendResult, Heartbeat, HeartbeatReply, Message};
+use super::mutants::{Mutant, is_planted};
 use super::raft::Raft;
 use super::role::{Follower, Role};
 use super::types::{AppendEntries, EntryMeta, NUMBER_MAX, NodeId};
@@ -28,6 +30,12 @@ impl Raft {
         if from == self.config.id || !is_well_formed(append, entries) {
             return AppendOutcome::Nothing;
         }
+        if append.term < self.hard_state.term
+            && is_planted(Mutant::StaleAppendAccepted)
+            && matches!(self.role, Role::Follower(_))
+        {
+            return self.accept_entries(append.prev.index, entries);
+        }
         if append.term < self.hard_state.term {
             // A leader of the past learns of the present by the reply's term.
             self.send_reject(from, append.prev.index, append.prev.term);
@@ -39,7 +47,8 @@ impl Raft {
         follower.session = follower.session.max(append.session);
         // An entry before the first one held is committed, and so is in every leader's log.
         let prev_matches = prev.index + 1 < self.log.first_index()
-            || self.log.term_at(prev.index) == Some(prev.term);
+            || self.log.term_at(prev.index) == Some(prev.term)
+            || is_planted(Mutant::PrevTermIgnored) && prev.index <= self.log.last_index();
         if !prev_matches {
             assert!(
                 prev.index > self.commit_index,
@@ -56,7 +65,7 @@ impl Raft {
         follower.verified_index = follower.verified_index.max(verified_index);
         follower.leader_commit = follower.leader_commit.max(append.commit_index);
         self.advance_commit_as_follower();
-        if outcome == AppendOutcome::Nothing {
+        if outcome == AppendOutcome::Nothing || is_planted(Mutant::AckBeforeFlush) {
             self.follower_mut().ack_due = true;
             self.send_ack_due();
         }
@@ -79,7 +88,9 @@ impl Raft {
             let Some(term) = self.log.term_at(index) else {
                 break;
             };
-            if term != entry.term {
+            let keeps_own = is_planted(Mutant::NoTruncateOnConflict);
+            let cuts_all = is_planted(Mutant::TruncateWithoutConflict);
+            if term != entry.term && !keeps_own || cuts_all {
                 self.truncate_conflict(index, entry.term);
                 truncate_from = Some(index);
                 break;
@@ -109,11 +120,14 @@ impl Raft {
         );
         let verified_index = self.follower_mut().verified_index;
         assert!(
-            index > verified_index,
+            index > verified_index || is_planted(Mutant::TruncateWithoutConflict),
             "entry {index} contradicted by the leader that sent it"
         );
         self.log.truncate_from(index);
-        self.membership.truncate_from(index);
+        mark(Mark::ConflictTruncated);
+        if !is_planted(Mutant::ConfigurationNotRolledBack) && self.membership.truncate_from(index) {
+            mark(Mark::ConfigurationRolledBack);
+        }
     }
 
     pub(super) fn follower_mut(&mut self) -> &mut Follower {
@@ -125,7 +139,13 @@ impl Raft {
 
     pub(super) fn advance_commit_as_follower(&mut self) {
         let follower = self.follower_mut();
-        let commit_index = follower.leader_commit.min(follower.verified_index);
+        let mut commit_index = follower.leader_commit.min(follower.verified_index);
+        if is_planted(Mutant::FollowerCommitUncapped) {
+            commit_index = self.follower_mut().leader_commit.min(self.log.last_index());
+        }
+        if commit_index > self.commit_index && commit_index > self.log.durable_index() {
+            mark(Mark::FollowerCommitBeforeFlush);
+        }
         self.advance_commit(commit_index);
     }
 
@@ -143,8 +163,14 @@ impl Raft {
             return;
         };
         follower.ack_due = false;
-        let received_index = follower.verified_index;
-        let match_index = received_index.min(durable_index);
+        let mut received_index = follower.verified_index;
+        if is_planted(Mutant::AckReportsLastIndex) {
+            received_index = self.log.last_index();
+        }
+        let mut match_index = received_index.min(durable_index);
+        if is_planted(Mutant::AckBeforeFlush) {
+            match_index = received_index;
+        }
         follower.acked_index = follower.acked_index.max(match_index);
         let session = follower.session;
         self.emit(super::Effect::Send {
@@ -220,6 +246,9 @@ impl Raft {
             reply.received_index = follower.verified_index;
             reply.match_index = follower.verified_index.min(durable_index);
             self.advance_commit_as_follower();
+            if is_planted(Mutant::HeartbeatCommitUncapped) {
+                self.advance_commit(heartbeat.commit_index.min(self.log.last_index()));
+            }
             reply.term = self.hard_state.term;
         }
         self.send(from, Message::HeartbeatReply(reply));

@@ -1,5 +1,6 @@
 //! Messages that wait for term and vote to be durable. Bounded; what does not fit counts as lost.
 
+use super::marks::{Mark, mark};
 use super::message::Message;
 use super::types::{HardState, NodeId};
 use alloc::vec::Vec;
@@ -32,6 +33,9 @@ impl Held {
 
     /// A new term makes whatever the old one had to say pointless.
     pub(super) fn clear(&mut self) {
+        if !self.messages.is_empty() {
+            mark(Mark::VoteHeldBack);
+        }
         self.messages.clear();
     }
 

@@ -14,6 +14,7 @@
 //!
 //! It does not check the clocks: an operator who states a drift bound vouches for it.
 
+use super::mutants::{Mutant, is_planted};
 use super::quorum::quorum_value;
 use super::raft::Raft;
 use super::role::Role;
@@ -63,10 +64,19 @@ impl Raft {
         let Some(lease_us) = self.config.lease_us() else {
             return false;
         };
-        if leader.lease.forfeited || leader.transfer.is_some() {
+        if (leader.lease.forfeited || leader.transfer.is_some())
+            && !is_planted(Mutant::LeaseDuringTransfer)
+        {
             return false;
         }
         let own = self.config.id;
+        if is_planted(Mutant::LeaseFromReply) {
+            let heard_us = quorum_value(self.membership.current(), |node: NodeId| {
+                let heard_us = leader.progress(node).map_or(0, |p| p.last_active_us);
+                if node == own { self.now_us } else { heard_us }
+            });
+            return self.now_us < heard_us.saturating_add(lease_us);
+        }
         let round = quorum_value(self.membership.current(), |node: NodeId| {
             if node == own {
                 leader.reads.round()
@@ -85,6 +95,7 @@ impl Raft {
     /// Whether this node has promised the leader it heard not to take part in an election yet.
     pub(super) fn keeps_lease_promise(&self) -> bool {
         self.config.lease_drift_ppm.is_some()
+            && !is_planted(Mutant::LeasePromiseForgotten)
             && self.leader_contact_us > 0
             && self.now_us
                 < self

@@ -1,5 +1,7 @@
 //! The log as the core sees it: term runs between a first and a last index, and how far it is durable.
 
+use super::marks::{Mark, mark};
+use super::mutants::{Mutant, is_planted};
 use super::types::{EntryId, TermRun};
 use alloc::vec::Vec;
 
@@ -156,7 +158,12 @@ impl Log {
     ///
     /// A flush of an entry that was replaced since says nothing about what is there now.
     pub(super) fn flushed(&mut self, id: EntryId) -> bool {
-        if id.index <= self.durable_index || self.term_at(id.index) != Some(id.term) {
+        let replaced = self.term_at(id.index) != Some(id.term)
+            && !(is_planted(Mutant::FlushOfTruncatedCounted) && id.index <= self.last_index);
+        if replaced {
+            mark(Mark::StaleFlush);
+        }
+        if id.index <= self.durable_index || replaced {
             return false;
         }
         self.durable_index = id.index;

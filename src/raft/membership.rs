@@ -4,6 +4,7 @@ use super::configuration::{Configuration, ConfigurationError};
 use super::effect::Control;
 use super::error::ConfigurationChangeError;
 use super::marks::{Mark, mark};
+use super::mutants::{Mutant, is_planted};
 use super::progress::Progress;
 use super::raft::Raft;
 use super::role::Role;
@@ -33,6 +34,9 @@ impl Membership {
     }
 
     fn latest(&self) -> &ConfigurationAt {
+        if is_planted(Mutant::ConfigurationWhenCommitted) {
+            return &self.base;
+        }
         self.appended.last().unwrap_or(&self.base)
     }
 
@@ -55,7 +59,7 @@ impl Membership {
 
     pub(super) fn append(&mut self, at: ConfigurationAt) {
         assert!(
-            at.index > self.current_index(),
+            at.index > self.current_index() || is_planted(Mutant::ConfigurationNotRolledBack),
             "configurations ascend with the log"
         );
         self.appended.push(at);
@@ -117,14 +121,18 @@ impl Raft {
             unreachable!("just checked")
         };
         // Before that, an unseen change of an earlier leader could overlap with this one.
-        if self.commit_index < leader.term_start_index {
+        if self.commit_index < leader.term_start_index
+            && !is_planted(Mutant::ChangeBeforeTermCommit)
+        {
             return Err(ConfigurationChangeError::TermNotCommitted {
                 term_start_index: leader.term_start_index,
             });
         }
         let current = self.membership.current();
         let configuration_index = self.membership.current_index();
-        if configuration_index > self.commit_index || current.is_joint() {
+        if configuration_index > self.commit_index && !is_planted(Mutant::ConcurrentChanges)
+            || current.is_joint()
+        {
             return Err(ConfigurationChangeError::Uncommitted {
                 configuration_index,
             });
@@ -215,8 +223,12 @@ impl Raft {
         }
         self.add_new_peers();
         self.abort_impossible_transfer();
+        let before = self.commit_index;
         // The new majority may already have what the old one lacked.
         self.advance_commit_by_quorum();
+        if self.commit_index > before {
+            mark(Mark::CommittedByRemoval);
+        }
         index
     }
 
@@ -262,6 +274,9 @@ impl Raft {
                 progress.departs_at_us.get_or_insert(departs_at_us);
             }
         }
+        if is_planted(Mutant::JointNotLeft) && configuration_index < leader.term_start_index {
+            return;
+        }
         if configuration.is_joint() {
             if configuration_index < leader.term_start_index {
                 mark(Mark::JointLeftByNewLeader);
@@ -271,6 +286,7 @@ impl Raft {
             return;
         }
         if !configuration.is_voter(own) {
+            mark(Mark::LeaderRemoved);
             self.hand_over_to_best();
             self.become_follower(self.hard_state.term, None);
         }
@@ -290,6 +306,9 @@ impl Raft {
             };
             let knows = progress.match_index >= configuration_index
                 && progress.commit_sent >= configuration_index;
+            if knows {
+                mark(Mark::DepartingTold);
+            }
             !knows && now_us < departs_at_us
         });
     }
@@ -310,7 +329,7 @@ fn step_towards(
         .iter()
         .filter(|node| !target.is_voter(**node))
         .count();
-    if added + removed <= 1 {
+    if added + removed <= 1 || is_planted(Mutant::TwoVoterStep) {
         return Ok(target);
     }
     // While it votes in the set being left, a node cannot be listed as a learner.

@@ -1,6 +1,7 @@
 //! Majorities, simple and joint, over values and over votes. Allocates nothing.
 
 use super::configuration::{Configuration, MEMBERS_MAX};
+use super::mutants::{Mutant, is_planted};
 use super::types::NodeId;
 use alloc::vec::Vec;
 
@@ -24,6 +25,9 @@ fn majority_value(voters: &[NodeId], value: impl Fn(NodeId) -> u64) -> u64 {
         *slot = value(*voter);
     }
     values.sort_unstable();
+    if is_planted(Mutant::QuorumHalf) {
+        return values[values.len() - (values.len() / 2).max(1)];
+    }
     // With n ascending values, those from position (n - 1) / 2 on are a majority.
     values[(values.len() - 1) / 2]
 }
@@ -33,8 +37,14 @@ pub(super) fn quorum_value(configuration: &Configuration, value: impl Fn(NodeId)
     if configuration.voters.is_empty() {
         return 0;
     }
+    if is_planted(Mutant::LearnerCounts) && !configuration.is_joint() {
+        let everybody = configuration.voters.iter().chain(&configuration.learners);
+        let mut values: Vec<u64> = everybody.map(|node| value(*node)).collect();
+        values.sort_unstable_by(|a, b| b.cmp(a));
+        return values[configuration.voters.len() / 2];
+    }
     let incoming = majority_value(&configuration.voters, &value);
-    if configuration.is_joint() {
+    if configuration.is_joint() && !is_planted(Mutant::JointIncomingOnly) {
         incoming.min(majority_value(&configuration.voters_outgoing, &value))
     } else {
         incoming
@@ -42,7 +52,10 @@ pub(super) fn quorum_value(configuration: &Configuration, value: impl Fn(NodeId)
 }
 
 fn majority_vote(voters: &[NodeId], vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
-    let needed = voters.len() / 2 + 1;
+    let mut needed = voters.len() / 2 + 1;
+    if is_planted(Mutant::QuorumHalf) {
+        needed = (voters.len() / 2).max(1);
+    }
     let granted = voters
         .iter()
         .filter(|voter| vote(**voter) == Some(true))
@@ -66,7 +79,7 @@ pub(super) fn quorum_vote(
     vote: impl Fn(NodeId) -> Option<bool>,
 ) -> VoteResult {
     let incoming = majority_vote(&configuration.voters, &vote);
-    if !configuration.is_joint() {
+    if !configuration.is_joint() || is_planted(Mutant::JointIncomingOnly) {
         return incoming;
     }
     match (
@@ -88,12 +101,18 @@ pub(super) struct Votes {
 impl Votes {
     /// The caller passes only members, which bounds the list.
     pub(super) fn record(&mut self, node: NodeId, granted: bool) {
-        if self.answer(node).is_none() {
+        if self.answer(node).is_none() || is_planted(Mutant::DuplicateVotesCounted) {
             self.answers.push((node, granted));
         }
     }
 
     pub(super) fn result(&self, configuration: &Configuration) -> VoteResult {
+        if is_planted(Mutant::DuplicateVotesCounted) {
+            let granted = self.answers.iter().filter(|(_, granted)| *granted);
+            if granted.count() > configuration.voters.len() / 2 {
+                return VoteResult::Won;
+            }
+        }
         quorum_vote(configuration, |node| self.answer(node))
     }
 

@@ -7,6 +7,7 @@ use super::held::Held;
 use super::log::Log;
 use super::membership::{ConfigurationAt, Membership};
 use super::message::Message;
+use super::mutants::{Mutant, is_planted};
 use super::progress::ProgressView;
 use super::read_forward::ForwardedReads;
 use super::restored::{RestoreError, Restored};
@@ -64,6 +65,8 @@ impl Raft {
         now_us: u64,
         seed: u64,
     ) -> Result<Raft, RestoreError> {
+        #[cfg(all(test, feature = "mutants"))]
+        super::tests::plant_from_environment();
         config.validate().map_err(RestoreError::Config)?;
         restored.validate()?;
         let Restored {
@@ -407,7 +410,12 @@ impl Raft {
 
     /// Sends a message that depends on term and vote: now if they are durable, else once they are.
     pub(super) fn send(&mut self, to: NodeId, message: Message) {
-        if self.hard_state_is_durable() {
+        let too_early = match message {
+            Message::VoteReply(_) => is_planted(Mutant::VoteBeforeFlush),
+            Message::VoteRequest(_) => is_planted(Mutant::VoteRequestBeforeFlush),
+            _ => false,
+        };
+        if self.hard_state_is_durable() || too_early {
             self.emit(Effect::Send { to, message });
         } else {
             self.held.push(self.hard_state, to, message);
@@ -423,7 +431,8 @@ impl Raft {
         assert!(
             hard_state.term > before.term
                 || (hard_state.term == before.term
-                    && (before.vote.is_none() || before.vote == hard_state.vote)),
+                    && (before.vote.is_none() || before.vote == hard_state.vote))
+                || is_planted(Mutant::SecondVote),
             "terms do not go back and a vote given stays given"
         );
         if hard_state.term > before.term {
@@ -437,10 +446,13 @@ impl Raft {
 
     /// Redraws the election timeout and starts it now.
     pub(super) fn arm_election(&mut self) {
-        let timeout_us = self.rng.range(
+        let mut timeout_us = self.rng.range(
             self.config.election_timeout_us_min,
             self.config.election_timeout_us_max,
         );
+        if is_planted(Mutant::TimersNotRandom) {
+            timeout_us = self.config.election_timeout_us_min;
+        }
         self.election_deadline_us = self.now_us.saturating_add(timeout_us);
     }
 

@@ -2,7 +2,9 @@
 
 use super::effect::Effect;
 use super::error::ReadError;
+use super::marks::{Mark, mark};
 use super::message::{Message, ReadIndexReply, ReadIndexRequest};
+use super::mutants::{Mutant, is_planted};
 use super::quorum::quorum_value;
 use super::raft::Raft;
 use super::role::Role;
@@ -49,7 +51,8 @@ impl ReadQueue {
 
     /// A heartbeat that leaves now may open the round the last reads wait for, or one for a lease.
     pub(super) fn start_round(&mut self, for_lease: bool) {
-        if self.wants_round() || for_lease {
+        let reused = is_planted(Mutant::ReadRoundReused) && self.started > 0;
+        if (self.wants_round() || for_lease) && !reused {
             self.started += 1;
         }
     }
@@ -77,7 +80,9 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else {
             return Err(ReadError::NotLeader { leader: None });
         };
-        if lease_holds && self.commit_index >= leader.term_start_index {
+        let unasked = is_planted(Mutant::ReadWithoutRound);
+        if (lease_holds || unasked) && self.commit_index >= leader.term_start_index {
+            mark(Mark::LeaseServed);
             let index = self.commit_index;
             self.answer_read(origin, index);
             return Ok(());
@@ -88,10 +93,17 @@ impl Raft {
                 waiting: reads.waiting.len() as u64,
             });
         }
-        let index = self.commit_index.max(leader.term_start_index);
+        let mut index = self.commit_index.max(leader.term_start_index);
+        if is_planted(Mutant::ReadBeforeTermCommit) {
+            index = self.commit_index;
+        }
+        let mut round = reads.started + 1;
+        if is_planted(Mutant::ReadRoundReused) {
+            round = 1;
+        }
         reads.waiting.push_back(Read {
             origin,
-            round: reads.started + 1,
+            round,
             index,
         });
         if reads.confirmed == reads.started {
@@ -122,6 +134,9 @@ impl Raft {
         let mut waiting = core::mem::take(&mut reads.waiting);
         let commit_index = self.commit_index;
         let is_ready = |read: &Read| read.round <= confirmed && read.index <= commit_index;
+        if waiting.get(1).is_some_and(is_ready) {
+            mark(Mark::ReadsShareRound);
+        }
         while waiting.front().is_some_and(is_ready) {
             let Read { origin, index, .. } = waiting.pop_front().expect("front was just seen");
             self.answer_read(origin, index);

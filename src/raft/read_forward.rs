@@ -8,6 +8,7 @@
 
 use super::effect::Effect;
 use super::error::ReadError;
+use super::marks::{Mark, mark};
 use super::message::{Message, ReadIndexReply, ReadIndexRequest};
 use super::raft::Raft;
 use super::rng::Rng;
@@ -92,7 +93,10 @@ impl Raft {
             return;
         }
         match self.leader() {
-            Some(leader) if self.now_us < self.forwarded.deadline_us => self.send_question(leader),
+            Some(leader) if self.now_us < self.forwarded.deadline_us => {
+                mark(Mark::ReadRepeated);
+                self.send_question(leader);
+            }
             _ => self.fail_forwarded_reads(),
         }
     }
@@ -111,6 +115,7 @@ impl Raft {
         let asked = core::mem::take(&mut self.forwarded.asked);
         for ticket in asked {
             self.emit(if reply.ok {
+                mark(Mark::ReadForwarded);
                 let index = reply.index;
                 Effect::ReadReady { ticket, index }
             } else {

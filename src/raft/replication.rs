@@ -2,7 +2,9 @@
 
 use super::effect::{AppendPlan, Effect};
 use super::error::ProposeError;
+use super::marks::{Mark, mark};
 use super::message::{AppendReply, AppendResult, Heartbeat, HeartbeatReply, Message};
+use super::mutants::{Mutant, is_planted};
 use super::progress::ProgressState;
 use super::raft::Raft;
 use super::role::{Leader, Role};
@@ -189,6 +191,7 @@ impl Raft {
         }
         for (_, progress) in &mut leader.peers {
             if progress.looks_lost(now_us, lost_append_us) {
+                mark(Mark::LostAppendResent);
                 progress.resume();
                 progress.moved_us = now_us;
             }
@@ -240,11 +243,11 @@ impl Raft {
 
     /// A reply of `term` from `from`: the leader it is meant for, unless it is of another term.
     fn leader_for_reply(&mut self, from: NodeId, term: u64) -> Option<&mut Leader> {
-        if term > self.hard_state.term {
+        if term > self.hard_state.term && !is_planted(Mutant::NoStepDownOnHigherTerm) {
             self.become_follower(term, None);
             return None;
         }
-        if term < self.hard_state.term {
+        if term < self.hard_state.term && !is_planted(Mutant::StaleAckCounted) {
             return None;
         }
         let now_us = self.now_us;
@@ -315,10 +318,11 @@ impl Raft {
             return;
         };
         // No peer can have verified more than there is.
-        if progress.session != session
-            || received_index > last_index
-            || match_index > received_index
-        {
+        let other_session = progress.session != session && !is_planted(Mutant::SessionUnchecked);
+        if other_session {
+            mark(Mark::StaleSession);
+        }
+        if other_session || received_index > last_index || match_index > received_index {
             return;
         }
         let grew = progress.accepted(now_us, match_index, received_index);

@@ -1,7 +1,9 @@
 //! Where snapshots meet the log. Storing, shipping and checking them is the owner's.
 
 use super::effect::SnapshotOutcome;
+use super::marks::{Mark, mark};
 use super::membership::ConfigurationAt;
+use super::mutants::{Mutant, is_planted};
 use super::progress::ProgressState;
 use super::raft::Raft;
 use super::role::Role;
@@ -80,13 +82,20 @@ impl Raft {
         }
         self.follow(term, from);
         self.follower_mut().ack_due = true;
-        if last.index <= self.commit_index {
+        if last.index <= self.commit_index && !is_planted(Mutant::SnapshotBelowCommit) {
             self.send_ack_due();
             return SnapshotOutcome::Ignored;
         }
-        let outcome = if self.log.term_at(last.index) == Some(last.term) {
+        let keeps =
+            is_planted(Mutant::SnapshotKeepsConflict) && last.index <= self.log.last_index();
+        let outcome = if keeps || self.log.term_at(last.index) == Some(last.term) {
+            mark(Mark::SnapshotKeptLog);
             SnapshotOutcome::KeepLog
         } else {
+            mark(Mark::SnapshotReplacedLog);
+            if self.membership.current_index() > self.commit_index {
+                mark(Mark::SnapshotDuringChange);
+            }
             // The snapshot is committed: whatever the log holds instead is of no leader.
             self.log.reset(*last);
             let configuration = configuration.clone();

@@ -2,6 +2,7 @@
 
 use super::effect::Effect;
 use super::error::TransferError;
+use super::marks::{Mark, mark};
 use super::message::{Message, TimeoutNow};
 use super::raft::Raft;
 use super::role::{Role, Transfer};
@@ -108,6 +109,7 @@ impl Raft {
             .as_ref()
             .is_some_and(|transfer| now_us >= transfer.deadline_us)
         {
+            mark(Mark::TransferAborted);
             leader.transfer = None;
         }
     }
@@ -137,6 +139,7 @@ impl Raft {
         }
         match &self.role {
             Role::Follower(follower) if follower.leader.is_none_or(|leader| leader == from) => {
+                mark(Mark::TransferTaken);
                 self.become_candidate(true);
             }
             Role::PreCandidate(_) => self.become_candidate(true),

@@ -1,5 +1,6 @@
 //! The in-flight window of one peer: bounded by messages and by bytes.
 
+use super::mutants::{Mutant, is_planted};
 use alloc::collections::VecDeque;
 
 /// Invariants: `bytes` is the sum over `flights`; last indexes ascend.
@@ -28,7 +29,9 @@ impl Window {
 
     pub(super) fn clear(&mut self) {
         self.flights.clear();
-        self.bytes = 0;
+        if !is_planted(Mutant::WindowLeaks) {
+            self.bytes = 0;
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
