@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Exit;
 
+pub mod sim;
+
 const ABOUT: &str = "\
 A durable, replicated log as a service.
 
@@ -67,6 +69,8 @@ pub enum Command {
     /// Check recorded histories
     #[command(subcommand)]
     History(HistoryCommand),
+    /// Run whole clusters in simulation, with faults, checking every step
+    Sim(sim::SimArgs),
 }
 
 /// Commands about logs.

@@ -7,6 +7,7 @@ pub mod format;
 pub mod history;
 pub mod log;
 pub mod read;
+pub mod sim;
 pub mod start;
 pub mod status;
 pub mod tail;

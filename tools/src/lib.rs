@@ -16,6 +16,7 @@ pub mod lines;
 pub mod node_side;
 pub mod output;
 pub mod record_format;
+pub mod sim;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -65,5 +66,6 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Dev(arguments) => commands::dev::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
         Command::History(HistoryCommand::Check(arguments)) => commands::history::check(&arguments),
+        Command::Sim(arguments) => commands::sim::run(&arguments),
     }
 }

@@ -14,6 +14,7 @@ mod event;
 mod format;
 mod machine;
 mod map;
+pub mod mutants;
 mod options;
 mod read;
 mod recover;

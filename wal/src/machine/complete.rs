@@ -8,6 +8,7 @@ use crate::engine::Completion;
 use crate::error::Failure;
 use crate::event::{Event, Flushed};
 use crate::format::GroupKind;
+use crate::mutants::{Mutant, is_planted};
 
 impl Machine {
     /// Takes the end of an operation.
@@ -23,7 +24,9 @@ impl Machine {
         if self.failure.is_some() {
             return;
         }
-        if let Err(source) = result {
+        if let Err(source) = result
+            && !is_planted(Mutant::FailureIgnored)
+        {
             let full = matches!(
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
@@ -44,8 +47,16 @@ impl Machine {
             .find(|flight| flight.number == number)
         {
             flight.done = true;
+            let in_order = !is_planted(Mutant::FlushOutOfOrder);
             self.statistics
                 .flushed(now_us.saturating_sub(flight.started_us));
+            if !in_order {
+                let mut before = self.flights.iter_mut();
+                before
+                    .by_ref()
+                    .take_while(|flight| flight.number != number)
+                    .for_each(|flight| flight.done = true);
+            }
             self.advance_durable(now_us);
             return;
         }

@@ -4,6 +4,7 @@ use super::{Flight, Machine};
 use crate::buffer::{Blocks, ClosedGroup};
 use crate::engine::{Operation, Target};
 use crate::format::{BLOCK_BYTES, GroupHeader, GroupKind, SealRow};
+use crate::mutants::{Mutant, is_planted};
 
 impl Machine {
     /// Starts whatever may start. `random` gives a fresh number if a segment begins.
@@ -31,7 +32,9 @@ impl Machine {
             let Some(front) = self.queue.front() else {
                 break;
             };
-            if front.plan.meta_sequence > self.meta.durable().sequence {
+            if front.plan.meta_sequence > self.meta.durable().sequence
+                && !is_planted(Mutant::MetaAfterEntries)
+            {
                 return;
             }
             if front.plan.roll_before {
@@ -95,7 +98,7 @@ impl Machine {
             visible_end: group.visible_end,
             cuts: group.plan.cuts,
             started_us: now_us,
-            done: false,
+            done: is_planted(Mutant::FlushReportedEarly),
         });
     }
 

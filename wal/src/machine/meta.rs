@@ -6,6 +6,7 @@ use crate::engine::{Operation, Target};
 use crate::error::ChangeError;
 use crate::event::{Event, MetaFlushed};
 use crate::format::{BLOCK_BYTES, META_VALUE_BYTES_MAX, MetaRecord};
+use crate::mutants::{Mutant, is_planted};
 
 /// A slot write under way.
 #[derive(Debug)]
@@ -113,6 +114,10 @@ impl Machine {
             offset,
             blocks,
         });
+        if is_planted(Mutant::MetaReportedEarly) && !is_copy {
+            self.events
+                .push(Event::MetaDurable(MetaFlushed::new(record.sequence)));
+        }
         self.meta.flight = Some(MetaFlight {
             number,
             record,

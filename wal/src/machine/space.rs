@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::{Machine, Segment};
 use crate::engine::Operation;
 use crate::event::Event;
+use crate::mutants::{Mutant, is_planted};
 use crate::options::Options;
 
 /// How long to wait before trying again to make a spare on a full disk.
@@ -93,7 +94,8 @@ impl Machine {
             return;
         }
         let durable_first = self.meta.durable().first_segment_seq;
-        let may_leave = |segment: &Segment| segment.name.segment_seq < durable_first;
+        let early = is_planted(Mutant::RetireBeforeMeta);
+        let may_leave = |segment: &Segment| early || segment.name.segment_seq < durable_first;
         if self.space.leaving.front().is_some_and(may_leave) {
             let segment = self
                 .space

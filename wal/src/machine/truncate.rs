@@ -7,6 +7,7 @@ use super::{Machine, PendingTruncation, QueuedGroup};
 use crate::buffer::ClosedGroup;
 use crate::error::ChangeError;
 use crate::format::{BLOCK_BYTES, GroupKind};
+use crate::mutants::{Mutant, is_planted};
 use crate::terms::Terms;
 
 impl Machine {
@@ -54,6 +55,9 @@ impl Machine {
 
     /// From now on, the durability of groups already on their way says nothing of entries from `from` on.
     fn fence(&mut self, from: u64) {
+        if is_planted(Mutant::TruncationNotFenced) {
+            return;
+        }
         for group in &mut self.queue {
             group.visible_end = group.visible_end.min(from);
         }
@@ -104,7 +108,9 @@ impl Machine {
 
     /// Queues the group that records the pending truncation, if no group after it does.
     pub(super) fn record_truncation(&mut self) {
-        if let Some(pending) = self.pending_truncation.take() {
+        if let Some(pending) = self.pending_truncation.take()
+            && !is_planted(Mutant::TruncationNotRecorded)
+        {
             self.queue_marker(GroupKind::Truncate, pending);
         }
     }

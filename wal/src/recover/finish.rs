@@ -14,6 +14,7 @@ use crate::format::{
     SegmentHeader, SegmentName, USED_BEFORE,
 };
 use crate::machine::{Segment, Start};
+use crate::mutants::{Mutant, is_planted};
 use crate::options::Options;
 use crate::terms::Terms;
 
@@ -210,7 +211,10 @@ impl Recovery<'_> {
         }
         let (mut spares, mut next_spare) = (listing.spares, listing.next_spare);
         let last = progress.segments.last().expect("a log has a segment");
-        if verdict.torn.is_some() || last.seal_offset.is_some() {
+        let torn = verdict
+            .torn
+            .filter(|_| !is_planted(Mutant::TornTailAppended));
+        if torn.is_some() || last.seal_offset.is_some() {
             let header = header_after(&progress, &verdict);
             let segment = self.make_segment(header, &mut spares, &mut next_spare)?;
             meta.last_segment_seq = segment.name.segment_seq;
@@ -221,6 +225,10 @@ impl Recovery<'_> {
             progress.segments.push(segment);
         } else {
             self.run(Operation::Open { segment: last.name })?;
+            if let (Some(cut), Some(last)) = (verdict.torn, progress.segments.last_mut()) {
+                // Only where that bug is planted: a torn log goes on in a new segment.
+                last.end_offset = (cut.offset + cut.bytes).min(last.bytes);
+            }
         }
         Ok(Start {
             options: self.options.clone(),

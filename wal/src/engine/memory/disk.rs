@@ -179,6 +179,20 @@ impl Disk {
         self.inodes[number].live()
     }
 
+    /// What of it is durable.
+    pub(super) fn durable(&self, number: usize) -> &[u8] {
+        &self.inodes[number].durable
+    }
+
+    /// Changes bits of a durable byte.
+    pub(super) fn damage(&mut self, file: FileName, offset: usize, bits: u8) {
+        if let Ok(inode) = self.inode(file)
+            && let Some(byte) = inode.durable.get_mut(offset)
+        {
+            *byte ^= bits;
+        }
+    }
+
     /// A part of it, if it is there.
     pub(super) fn read(&self, number: usize, range: std::ops::Range<usize>) -> Option<Vec<u8>> {
         let inode = &self.inodes[number];

@@ -43,6 +43,7 @@ struct Shared {
     disk: Disk,
     now_us: u64,
     next_due_us: Option<u64>,
+    latency_us: Option<(u64, u64)>,
 }
 
 /// A simulated disk with one log's directory. Clones are the same disk.
@@ -70,6 +71,7 @@ impl MemoryDisk {
             disk: shared.disk.clone(),
             now_us: shared.now_us,
             next_due_us: None,
+            latency_us: shared.latency_us,
         };
         Self {
             shared: Arc::new(Mutex::new(copy)),
@@ -111,6 +113,17 @@ impl MemoryDisk {
         self.lock().disk.fail_at = Some((operation, kind));
     }
 
+    /// No operation is made to fail any more.
+    pub fn forget_failure(&self) {
+        self.lock().disk.fail_at = None;
+    }
+
+    /// Every operation that starts from now on takes so long, microseconds of virtual time; this comes
+    /// before what the engine's [`Behaviour`] says.
+    pub fn set_latency_us(&self, min: u64, max: u64) {
+        self.lock().latency_us = Some((min, max));
+    }
+
     /// Limits the bytes of all files together; none for no limit.
     pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
         self.lock().disk.capacity_bytes = capacity_bytes;
@@ -134,6 +147,20 @@ impl MemoryDisk {
     pub fn content(&self, file: FileName) -> io::Result<Vec<u8>> {
         let shared = self.lock();
         Ok(shared.disk.content(shared.disk.number_of(file)?))
+    }
+
+    /// What a loss of power now would certainly leave of a file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`]
+    pub fn durable_content(&self, file: FileName) -> io::Result<Vec<u8>> {
+        let shared = self.lock();
+        Ok(shared.disk.durable(shared.disk.number_of(file)?).to_vec())
+    }
+
+    /// Changes bits of a stored byte, which must be there, behind everybody's back.
+    pub fn damage(&self, file: FileName, offset: usize, bits: u8) {
+        self.lock().disk.damage(file, offset, bits);
     }
 
     /// Replaces a file's content, durably: damage from outside.
@@ -191,11 +218,8 @@ struct MemoryEngine {
 
 impl MemoryEngine {
     fn latency_us(&mut self) -> u64 {
-        let Behaviour {
-            latency_us_min: min,
-            latency_us_max: max,
-            ..
-        } = self.behaviour;
+        let usual = (self.behaviour.latency_us_min, self.behaviour.latency_us_max);
+        let (min, max) = self.disk.lock().latency_us.unwrap_or(usual);
         min + self.random.below((max.saturating_sub(min) + 1) as usize) as u64
     }
 

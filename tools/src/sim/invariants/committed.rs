@@ -1,0 +1,124 @@
+//! The one log that there must be: what was committed at each index, by whoever was first, and what it
+//! amounts to. The checkers compare everything else with it.
+
+use std::collections::BTreeMap;
+
+use drave_batch::EntryKind;
+
+use super::super::shadow::Entry;
+
+/// A named log, as committed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LogModel {
+    /// The first seq kept.
+    pub first_seq: u64,
+    /// The seq that the next record gets.
+    pub next_seq: u64,
+}
+
+/// A committed entry, and the term of whoever was first seen to commit it.
+#[derive(Clone, Copy, Debug)]
+pub struct CommittedEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// A leader of a later term must have it.
+    pub commit_term: u64,
+}
+
+/// Entries from index 1 on.
+#[derive(Debug, Default)]
+pub struct Committed {
+    entries: Vec<CommittedEntry>,
+    logs: BTreeMap<u64, LogModel>,
+    /// Where each operation of a client ended up.
+    operations: BTreeMap<u64, u64>,
+    /// The highest sequence of each producer, and where.
+    producers: BTreeMap<u64, (u64, u64)>,
+}
+
+/// What is wrong with an entry that was committed: it contradicts those before it.
+pub type Contradiction = (&'static str, String);
+
+impl Committed {
+    /// The last index.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// The entry of this index.
+    #[must_use]
+    pub fn get(&self, index: u64) -> Option<&CommittedEntry> {
+        self.entries
+            .get(usize::try_from(index.checked_sub(1)?).ok()?)
+    }
+
+    /// A named log.
+    #[must_use]
+    pub fn log(&self, log_id: u64) -> Option<LogModel> {
+        self.logs.get(&log_id).copied()
+    }
+
+    /// All named logs, by number.
+    pub fn logs(&self) -> impl Iterator<Item = (u64, LogModel)> {
+        self.logs.iter().map(|(id, log)| (*id, *log))
+    }
+
+    /// Where an operation ended up.
+    #[must_use]
+    pub fn index_of(&self, operation: u64) -> Option<u64> {
+        self.operations.get(&operation).copied()
+    }
+
+    /// The next entry is committed.
+    ///
+    /// # Errors
+    /// The name of the broken invariant and what was seen.
+    pub fn push(&mut self, entry: Entry, commit_term: u64) -> Result<(), Contradiction> {
+        self.entries.push(CommittedEntry { entry, commit_term });
+        let index = self.last_index();
+        match entry.kind {
+            EntryKind::LogCreate => {
+                self.logs.insert(index, LogModel::default());
+                Ok(())
+            }
+            EntryKind::Data => self.push_data(index, entry),
+            _ => Ok(()),
+        }
+    }
+
+    fn push_data(&mut self, index: u64, entry: Entry) -> Result<(), Contradiction> {
+        let Some(log) = self.logs.get_mut(&entry.log_id) else {
+            let what = format!("entry {index} is for log {}, which is not", entry.log_id);
+            return Err(("state_machine_safety_3_6", what));
+        };
+        if log.next_seq != entry.first_seq {
+            let what = format!(
+                "entry {index} begins at seq {} of log {}, which goes on at {}",
+                entry.first_seq, entry.log_id, log.next_seq
+            );
+            return Err(("exactly_once_6_3", what));
+        }
+        log.next_seq += u64::from(entry.record_count);
+        if let Some(first) = self.operations.insert(entry.operation, index)
+            && entry.operation != 0
+        {
+            let what = format!("operation {} is at {first} and at {index}", entry.operation);
+            return Err(("exactly_once_6_3", what));
+        }
+        if entry.producer_id != 0 {
+            let before = self
+                .producers
+                .insert(entry.producer_id, (entry.producer_seq, index));
+            let next = before.map_or(0, |(sequence, _)| sequence + 1);
+            if entry.producer_seq != next {
+                let what = format!(
+                    "batch {} of producer {} is at {index} where {next} was next (last at {before:?})",
+                    entry.producer_seq, entry.producer_id
+                );
+                return Err(("exactly_once_6_3", what));
+            }
+        }
+        Ok(())
+    }
+}

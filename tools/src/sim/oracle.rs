@@ -1,0 +1,244 @@
+//! The checkers together, fed by the world after each turn of a node.
+
+use drave::raft::{AppendResult, Configuration, HardState, Message, NodeId, RoleKind};
+use drave_batch::control::Members;
+use drave_batch::wire::Appended;
+
+use super::invariants::acknowledged_never_lost::AcknowledgedNeverLost;
+use super::invariants::bounded_queues::{self, Bounds, Held};
+use super::invariants::commit_never_regresses::CommitNeverRegresses;
+use super::invariants::committed::Committed;
+use super::invariants::election_safety_3_2::ElectionSafety;
+use super::invariants::exactly_once_6_3::ExactlyOnce;
+use super::invariants::flushed_is_kept::Reported;
+use super::invariants::leader_append_only::LeaderAppendOnly;
+use super::invariants::log_matching_3_5::LogMatching;
+use super::invariants::terms_and_votes_never_regress_3_8::TermsAndVotes;
+use super::invariants::{
+    Checked, View, committed_on_durable_majority, configuration_safety_4, flushed_is_kept,
+    leader_completeness_3_6, state_machine_safety_3_6,
+};
+use super::network::Payload;
+use super::node::{Node, Outbox, Process};
+use super::shadow::Shadow;
+
+/// All checkers of a run.
+pub struct Oracle {
+    /// The one log.
+    pub committed: Committed,
+    /// Acknowledgements.
+    pub acknowledged: AcknowledgedNeverLost,
+    /// Refusals.
+    pub exactly_once: ExactlyOnce,
+    elections: ElectionSafety,
+    append_only: LeaderAppendOnly,
+    matching: LogMatching,
+    commits: CommitNeverRegresses,
+    votes: TermsAndVotes,
+    bounds: Bounds,
+    initial: Members,
+    /// What each node's log had reported when its process ended.
+    reported: Vec<Option<Reported>>,
+    turns: u64,
+}
+
+/// Turns between two looks at everything of a node.
+const LOOK_EVERY: u64 = 64;
+
+fn view_of<'a>(
+    node: &Node,
+    process: &Process,
+    configuration: &'a Configuration,
+    shadow: &'a Shadow,
+) -> View<'a> {
+    let raft = process.replica.raft();
+    View {
+        slot: node.slot,
+        start: node.starts,
+        role: raft.role(),
+        hard_state: raft.hard_state(),
+        commit_index: raft.commit_index(),
+        applied_index: process.replica.applied_index(),
+        last: raft.last(),
+        configuration: (configuration, raft.configuration_index()),
+        shadow,
+        durable_index: process.log.log.wal.durable_index(),
+    }
+}
+
+impl Oracle {
+    /// Checkers for a cluster that begins with these members.
+    #[must_use]
+    pub fn new(bounds: Bounds, initial: Members) -> Self {
+        Self {
+            committed: Committed::default(),
+            acknowledged: AcknowledgedNeverLost::default(),
+            exactly_once: ExactlyOnce::default(),
+            elections: ElectionSafety::default(),
+            append_only: LeaderAppendOnly::default(),
+            matching: LogMatching::default(),
+            commits: CommitNeverRegresses::default(),
+            votes: TermsAndVotes::default(),
+            bounds,
+            initial,
+            reported: Vec::new(),
+            turns: 0,
+        }
+    }
+
+    /// Terms that had a leader.
+    #[must_use]
+    pub fn elections(&self) -> u64 {
+        self.elections.count()
+    }
+
+    /// A node's process has ended, by whatever cause.
+    pub fn ended(&mut self, slot: usize, process: Process) {
+        if self.reported.len() <= slot {
+            self.reported.resize_with(slot + 1, || None);
+        }
+        let durable_index = process.log.log.wal.durable_index();
+        self.reported[slot] = Some(Reported {
+            shadow: process.log.shadow,
+            durable_index,
+            hard_state: process.hard_state_flushed,
+        });
+    }
+
+    /// A node has recovered its log.
+    ///
+    /// # Errors
+    /// [`super::invariants::Violation`]
+    pub fn recovered(&mut self, slot: usize, shadow: &Shadow, state: HardState) -> Checked {
+        match self.reported.get_mut(slot).and_then(Option::take) {
+            Some(reported) => flushed_is_kept::check(slot, &reported, shadow, state),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether recovering this would lose what was reported: damage that looks like an interrupted write.
+    #[must_use]
+    pub fn would_lose(&self, slot: usize, shadow: &Shadow, state: HardState) -> bool {
+        let reported = self.reported.get(slot).and_then(Option::as_ref);
+        reported
+            .is_some_and(|reported| flushed_is_kept::check(slot, reported, shadow, state).is_err())
+    }
+
+    /// Whether a node that is down, or runs, has an entry on stable storage.
+    fn holds(&self, nodes: &[Node], id: NodeId, index: u64, crc: u32) -> bool {
+        let Some(node) = nodes.get((id.0 as usize).wrapping_sub(1)) else {
+            return false;
+        };
+        let (shadow, durable_index) = match &node.process {
+            Some(process) => (&process.log.shadow, process.log.log.wal.durable_index()),
+            None => match self.reported.get(node.slot).and_then(Option::as_ref) {
+                Some(reported) => (&reported.shadow, reported.durable_index),
+                None => return false,
+            },
+        };
+        let own = shadow.get(index);
+        // What a snapshot stands for was compared when it was taken.
+        index < shadow.first_index()
+            || (index <= durable_index && own.is_some_and(|own| own.crc == crc))
+    }
+
+    /// A node after its turn, with what it sent.
+    ///
+    /// # Errors
+    /// [`super::invariants::Violation`]
+    pub fn after_turn(&mut self, nodes: &[Node], slot: usize, out: &Outbox) -> Checked {
+        let node = &nodes[slot];
+        let Some(process) = &node.process else {
+            return Ok(());
+        };
+        self.turns += 1;
+        let raft = process.replica.raft();
+        let view = view_of(node, process, raft.configuration(), &process.log.shadow);
+        self.votes.check(&view)?;
+        for (to, _, _, payload) in &out.peers {
+            if let Payload::Core(message) = payload {
+                self.votes
+                    .check_sent(slot, NodeId(*to as u64 + 1), message)?;
+                check_acknowledged(&view, message)?;
+            }
+        }
+        self.append_only.check(&view)?;
+        self.matching.check(&view)?;
+        if view.leads() {
+            self.elections.check(&view)?;
+        }
+        if process.is_new_leader && view.leads() {
+            leader_completeness_3_6::check(&view, &self.committed)?;
+        }
+        let before = self.commits.check(&view)?;
+        if view.commit_index > before {
+            state_machine_safety_3_6::check(&view, before, &mut self.committed)?;
+            if view.leads() {
+                let holds = |id, index, entry: &super::shadow::Entry| {
+                    self.holds(nodes, id, index, entry.crc)
+                };
+                committed_on_durable_majority::check(&view, holds)?;
+            }
+        }
+        let shadow = &process.log.shadow;
+        let changed = shadow.configuration_appended || shadow.truncated_from.is_some();
+        if changed && !shadow.configurations.is_empty() {
+            configuration_safety_4::check(&view, &self.initial)?;
+        }
+        let queued_bytes = process.log.log.wal.queued_bytes();
+        if view.role == RoleKind::Leader {
+            bounded_queues::check(slot, Held::of(raft, queued_bytes), &self.bounds)?;
+        }
+        if self.turns % LOOK_EVERY == 0 {
+            bounded_queues::check_core(slot, raft)?;
+        }
+        Ok(())
+    }
+
+    /// A node answers an append.
+    ///
+    /// # Errors
+    /// [`super::invariants::Violation`]
+    pub fn acknowledges(&mut self, operation: u64, appended: &Appended) -> Checked {
+        self.acknowledged
+            .check(operation, appended, &self.committed)
+    }
+
+    /// Everything of a node that is compared in full only now and then.
+    ///
+    /// # Errors
+    /// [`super::invariants::Violation`]
+    pub fn look_at_all_of(&self, node: &Node) -> Checked {
+        let Some(process) = &node.process else {
+            return Ok(());
+        };
+        bounded_queues::check_core(node.slot, process.replica.raft())?;
+        if process.replica.applied_index() != self.committed.last_index() {
+            return Ok(());
+        }
+        let mut logs: Vec<(u64, u64, u64)> = process
+            .replica
+            .catalogue()
+            .logs_after("")
+            .map(|log| (log.log_id, log.first_seq, log.next_seq))
+            .collect();
+        logs.sort_unstable();
+        state_machine_safety_3_6::check_state(node.slot, &logs, &self.committed)
+    }
+}
+
+/// What a follower tells of its stable storage is so.
+fn check_acknowledged(view: &View<'_>, message: &Message) -> Checked {
+    match message {
+        Message::AppendReply(reply) => match reply.result {
+            AppendResult::Accepted { match_index, .. } => {
+                committed_on_durable_majority::check_acknowledgement(view, match_index)
+            }
+            AppendResult::Rejected { .. } => Ok(()),
+        },
+        Message::HeartbeatReply(reply) => {
+            committed_on_durable_majority::check_acknowledgement(view, reply.match_index)
+        }
+        _ => Ok(()),
+    }
+}
