@@ -45,6 +45,7 @@ impl Cluster {
                 cluster_id: "bench".to_owned(),
                 node_id,
                 members: members.clone(),
+                join: false,
             })
             .unwrap();
             let (stop, stopped) = oneshot::channel::<()>();

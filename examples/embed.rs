@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         cluster_id: "embedded".to_owned(),
         node_id: 1,
         members: vec![(1, address.clone())],
+        join: false,
     })?;
 
     let (stop, stopped) = oneshot::channel::<()>();

@@ -35,8 +35,11 @@ pub struct FormatRequest {
     pub cluster_id: String,
     /// This node's id, 1 or higher, one of the members.
     pub node_id: u64,
-    /// The founding members: node id and HOST:PORT. The same list on every node.
+    /// The founding members: node id and HOST:PORT. The same list on every node. A node that joins names
+    /// itself alone.
     pub members: Vec<(u64, String)>,
+    /// It joins a cluster that exists: it has no members until that cluster adds it.
+    pub join: bool,
 }
 
 /// Who a data directory belongs to.
@@ -49,8 +52,10 @@ pub struct StoreIdentity {
     /// Made at random when the directory was formatted: tells a wiped or copied store from its
     /// predecessor.
     pub incarnation: u128,
-    /// The founding members.
+    /// The founding members; none in the store of a node that was made to join.
     pub members: Members,
+    /// Where this node listens: HOST:PORT.
+    pub address: String,
 }
 
 /// Why a data directory cannot be made or used.
@@ -231,6 +236,12 @@ fn checked_members(request: &FormatRequest) -> Result<Members, StoreError> {
             request.node_id
         )));
     }
+    if request.join && members.len() != 1 {
+        return Err(StoreError::Request(format!(
+            "a node that joins names itself alone, and {} members are given: it learns of the others",
+            members.len()
+        )));
+    }
     Ok(Members::first(members))
 }
 
@@ -265,11 +276,24 @@ pub fn format_store(request: &FormatRequest) -> Result<StoreIdentity, StoreError
         cluster_id,
         node_id: request.node_id,
         incarnation: u128::from_le_bytes(incarnation),
-        members,
+        address: own_address(&members, request.node_id),
+        members: if request.join {
+            Members::default()
+        } else {
+            members
+        },
     };
     create_group(dir, &identity)?;
     write_identity(dir, &identity)?;
     Ok(identity)
+}
+
+fn own_address(members: &Members, node_id: u64) -> String {
+    let own = members
+        .members
+        .iter()
+        .find(|member| member.node_id == node_id);
+    own.map_or(String::new(), |member| member.address.clone())
 }
 
 fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
@@ -322,6 +346,7 @@ fn encode_identity(identity: &StoreIdentity) -> Vec<u8> {
     writer.u64(identity.node_id);
     writer.u128(identity.incarnation);
     writer.text(identity.cluster_id.as_str());
+    writer.text(&identity.address);
     writer.bytes(&identity.members.encode());
     let crc = checksum(&out);
     out.extend_from_slice(&crc.to_le_bytes());
@@ -369,6 +394,7 @@ fn decode_identity(path: &Path, bytes: &[u8]) -> Result<StoreIdentity, StoreErro
         let node_id = fields.u64()?;
         let incarnation = fields.u128()?;
         let cluster_id = ClusterId::new(fields.text()?)?;
+        let address = fields.text()?.to_owned();
         let rest = fields.remaining();
         let members = Members::decode(fields.bytes(rest)?)?;
         Ok(StoreIdentity {
@@ -376,6 +402,7 @@ fn decode_identity(path: &Path, bytes: &[u8]) -> Result<StoreIdentity, StoreErro
             node_id,
             incarnation,
             members,
+            address,
         })
     };
     read().map_err(damaged)

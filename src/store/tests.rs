@@ -13,6 +13,7 @@ fn request(dir: &Path) -> FormatRequest {
             (2, "127.0.0.2:7000".to_owned()),
             (1, "127.0.0.1:7000".to_owned()),
         ],
+        join: false,
     }
 }
 
@@ -115,4 +116,17 @@ fn requests_that_make_no_sense_are_refused_before_anything_is_made() {
     bad.cluster_id = "no spaces".to_owned();
     assert!(matches!(format_store(&bad), Err(StoreError::Request(_))));
     assert!(!target.exists());
+}
+
+#[test]
+fn a_node_that_joins_knows_its_own_address_and_no_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut join = request(dir.path());
+    join.join = true;
+    assert!(matches!(format_store(&join), Err(StoreError::Request(_))));
+    join.members.retain(|member| member.0 == 2);
+    let made = format_store(&join).unwrap();
+    assert_eq!(made.address, "127.0.0.2:7000");
+    assert!(made.members.members.is_empty());
+    assert_eq!(open(dir.path(), None).unwrap().identity, made);
 }

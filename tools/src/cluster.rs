@@ -178,6 +178,7 @@ impl Cluster {
                 cluster_id: options.cluster_id.clone(),
                 node_id: *node_id,
                 members: members.clone(),
+                join: false,
             })?;
         }
         let nodes = members.iter().map(|(node_id, address)| PlannedNode {

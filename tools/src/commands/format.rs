@@ -16,6 +16,7 @@ pub fn run(arguments: FormatArgs) -> Result<(), CliError> {
         cluster_id: arguments.cluster_id,
         node_id: arguments.node_id,
         members: arguments.members,
+        join: false,
     };
     let identity = node_side::format(&request)?;
     eprintln!(
