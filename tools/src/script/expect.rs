@@ -12,6 +12,7 @@ type Handler = fn(&World, &mut Arguments) -> Result<(), Fault>;
 
 /// Every expectation but `error`.
 const EXPECTATIONS: &[(&str, Handler)] = &[
+    ("caught-up", caught_up),
     ("commit", commit),
     ("config", config),
     ("down", down),
@@ -229,6 +230,18 @@ fn no(world: &World, arguments: &mut Arguments) -> Result<(), Fault> {
             found: format!("{} {}", envelope.name(), envelope.packet),
         }),
     }
+}
+
+/// `expect caught-up 1 4 yes`: whether leader 1 would promote learner 4.
+fn caught_up(world: &World, arguments: &mut Arguments) -> Result<(), Fault> {
+    let (id, peer) = (arguments.node()?, arguments.node()?);
+    let expected = arguments.word("yes or no")?;
+    arguments.end()?;
+    if expected != "yes" && expected != "no" {
+        return Err(Fault::script(format!("yes or no, found {expected}")));
+    }
+    let found = if world.raft(id)?.is_caught_up(peer) { "yes" } else { "no" };
+    expect_equal(&format!("node {} is caught up:", peer.0), expected.as_str(), found)
 }
 
 /// `expect needs-snapshot 1 3`: leader 1 cannot go on with 3 by appends.

@@ -36,6 +36,8 @@ impl Packet {
                 Message::HeartbeatReply(_) => "heartbeat-reply",
                 Message::AppendReply(_) => "append-reply",
                 Message::TimeoutNow(_) => "timeout-now",
+                Message::ReadIndexRequest(_) => "read-request",
+                Message::ReadIndexReply(_) => "read-reply",
             },
         }
     }
@@ -125,6 +127,12 @@ fn show_message(formatter: &mut fmt::Formatter<'_>, message: &Message) -> fmt::R
             write!(formatter, " session {}", reply.session)
         }
         Message::TimeoutNow(timeout) => write!(formatter, "term {}", timeout.term),
+        // Numbers are drawn at random: not shown, so that no script depends on one.
+        Message::ReadIndexRequest(request) => write!(formatter, "term {}", request.term),
+        Message::ReadIndexReply(reply) => {
+            let what = if reply.ok { "ready" } else { "refused" };
+            write!(formatter, "term {} {what} {}", reply.term, reply.index)
+        }
     }
 }
 
@@ -166,6 +174,8 @@ const KINDS: &[&str] = &[
     "append",
     "append-reply",
     "timeout-now",
+    "read-request",
+    "read-reply",
     "snapshot",
     "snapshot-reply",
 ];

@@ -99,6 +99,9 @@ pub(super) fn set(world: &mut World, arguments: &mut Arguments) -> Result<(), Fa
             config.election_timeout_us_min = arguments.duration_us()?;
             config.election_timeout_us_max = arguments.duration_us()?;
         }
+        "lease-drift-ppm" => {
+            config.lease_drift_ppm = Some(small(arguments.number("parts in a million")?)?);
+        }
         "heartbeat-interval" => config.heartbeat_interval_us = arguments.duration_us()?,
         _ => return Err(Fault::script(format!("{name} is no setting"))),
     }
