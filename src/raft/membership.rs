@@ -48,6 +48,11 @@ impl Membership {
         self.latest().index
     }
 
+    /// The configuration in force can no longer be rolled back.
+    pub(super) fn is_committed(&self) -> bool {
+        self.appended.is_empty()
+    }
+
     /// `node` votes in an earlier configuration that the one in force has not yet replaced for good.
     pub(super) fn removal_is_open(&self, node: NodeId) -> bool {
         let Some((_, earlier)) = self.appended.split_last() else {

@@ -107,9 +107,13 @@ impl Raft {
             effects: VecDeque::new(),
             control_pending: 0,
         };
-        if !raft.is_only_voter() {
+        let with_leases = raft.config.lease_drift_ppm.is_some();
+        // As long as the configuration is not known to be committed, the leader that brought it may
+        // still hold a lease that stands on this node.
+        let may_have_promised = with_leases && !raft.membership.is_committed();
+        if !raft.is_only_voter() || may_have_promised {
             raft.arm_election();
-            if raft.config.lease_drift_ppm.is_some() {
+            if with_leases {
                 // What was promised before the restart is not known: it is kept in full.
                 raft.leader_contact_us = now_us.max(1);
             }

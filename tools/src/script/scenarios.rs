@@ -56,4 +56,5 @@ scenarios! {
     "figure-7-f"
     "figure-8-d"
     "figure-8-e"
+    "lease-only-voter-restarted"
 }
