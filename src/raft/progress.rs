@@ -106,10 +106,15 @@ impl Progress {
         self.probe_sent_us = None;
     }
 
-    /// The connection or what was in flight is gone: go on from where the peer said it was.
+    /// The connection or what was in flight is gone: go on from where the peer said it was, or from
+    /// where the search for the last common entry stood.
     pub(super) fn resume(&mut self) {
         let known = self.match_index.max(self.received_index);
-        self.probe_from(known + 1);
+        let next_index = match self.state {
+            ProgressState::Probe => self.next_index,
+            ProgressState::Replicate | ProgressState::Snapshot { .. } => known + 1,
+        };
+        self.probe_from(next_index);
     }
 
     /// The peer has verified up to `received_index` and flushed up to `match_index`.
