@@ -143,7 +143,9 @@ pub(super) enum Part {
     All,
     HardState,
     /// Log writes, up to this index; never past a hard state that was written before them.
-    Log { through: u64 },
+    Log {
+        through: u64,
+    },
 }
 
 /// A flush that is over, of which the node may not know yet.

@@ -30,6 +30,7 @@ const EXPECTATIONS: &[(&str, Handler)] = &[
     ("role", role),
     ("term", term),
     ("timer", timer),
+    ("timers-differ", timers_differ),
     ("vote", vote),
 ];
 
@@ -160,8 +161,16 @@ fn matching(world: &World, arguments: &mut Arguments) -> Result<(), Fault> {
     for id in nodes {
         let raft = world.raft(id)?;
         let last = raft.last();
-        expect_equal(&format!("node {}: commit index", id.0), last.index, raft.commit_index())?;
-        expect_equal(&format!("node {}: durable index", id.0), last.index, raft.durable_index())?;
+        expect_equal(
+            &format!("node {}: commit index", id.0),
+            last.index,
+            raft.commit_index(),
+        )?;
+        expect_equal(
+            &format!("node {}: durable index", id.0),
+            last.index,
+            raft.durable_index(),
+        )?;
         let (with, expected) = *first.get_or_insert((id, last));
         let what = format!("node {} ends as node {}:", id.0, with.0);
         expect_equal(&what, expected, last)?;
@@ -223,7 +232,10 @@ fn no(world: &World, arguments: &mut Arguments) -> Result<(), Fault> {
     let selector = Selector::parse(arguments)?;
     arguments.end()?;
     let on_their_way = world.pool.envelopes.values();
-    match on_their_way.into_iter().find(|envelope| selector.matches(envelope)) {
+    match on_their_way
+        .into_iter()
+        .find(|envelope| selector.matches(envelope))
+    {
         None => Ok(()),
         Some(envelope) => Err(Fault::Expectation {
             expected: format!("no message {selector}"),
@@ -240,8 +252,16 @@ fn caught_up(world: &World, arguments: &mut Arguments) -> Result<(), Fault> {
     if expected != "yes" && expected != "no" {
         return Err(Fault::script(format!("yes or no, found {expected}")));
     }
-    let found = if world.raft(id)?.is_caught_up(peer) { "yes" } else { "no" };
-    expect_equal(&format!("node {} is caught up:", peer.0), expected.as_str(), found)
+    let found = if world.raft(id)?.is_caught_up(peer) {
+        "yes"
+    } else {
+        "no"
+    };
+    expect_equal(
+        &format!("node {} is caught up:", peer.0),
+        expected.as_str(),
+        found,
+    )
 }
 
 /// `expect needs-snapshot 1 3`: leader 1 cannot go on with 3 by appends.
@@ -318,4 +338,26 @@ fn timer(world: &World, arguments: &mut Arguments) -> Result<(), Fault> {
     let kept = world.raft(id)?.next_deadline_us() == noted_us;
     let found = if kept { "kept" } else { "moved" };
     expect_equal(&format!("node {}: timer", id.0), expected.as_str(), found)
+}
+
+/// `expect timers-differ 1 2 3`: no two of these nodes wait equally long from now.
+fn timers_differ(world: &World, arguments: &mut Arguments) -> Result<(), Fault> {
+    let nodes = arguments.nodes();
+    arguments.end()?;
+    let mut waits_us = Vec::new();
+    for id in nodes {
+        let deadline_us = world.raft(id)?.next_deadline_us();
+        waits_us.push(deadline_us.saturating_sub(world.node(id)?.now_us));
+    }
+    let found = format!("{waits_us:?}");
+    let count = waits_us.len();
+    waits_us.sort_unstable();
+    waits_us.dedup();
+    if waits_us.len() == count {
+        return Ok(());
+    }
+    Err(Fault::Expectation {
+        expected: "timers that differ".to_owned(),
+        found,
+    })
 }

@@ -64,11 +64,7 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            formatter,
-            "{}:{}: {}",
-            self.file, self.line, self.command
-        )?;
+        writeln!(formatter, "{}:{}: {}", self.file, self.line, self.command)?;
         writeln!(formatter, "  expected: {}", self.expected)?;
         writeln!(formatter, "  found:    {}", self.found)?;
         write!(formatter, "{}", self.dump)

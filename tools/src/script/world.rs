@@ -407,9 +407,8 @@ impl World {
         let Some(raft) = &node.raft else {
             return Ok(());
         };
-        let broken = |violation: drave::raft::Violation| {
-            Fault::invariant(format!("node {id}: {violation}"))
-        };
+        let broken =
+            |violation: drave::raft::Violation| Fault::invariant(format!("node {id}: {violation}"));
         raft.check().map_err(broken)?;
         if let Some(before) = &node.observed {
             raft.check_delta(before).map_err(broken)?;
@@ -417,7 +416,9 @@ impl World {
         node.observed = Some(raft.observe());
         let written = &node.disk.written;
         let same = raft.last().index == written.last_index()
-            && written.indexed().all(|(index, entry)| raft.term_at(index) == Some(entry.term));
+            && written
+                .indexed()
+                .all(|(index, entry)| raft.term_at(index) == Some(entry.term));
         if !same {
             return Err(Fault::invariant(format!(
                 "node {id}: core and log hold different entries"

@@ -32,7 +32,9 @@ pub(super) fn read(world: &mut World, arguments: &mut Arguments) -> Result<(), F
     let ticket = world.reads.len() as u64 + 1;
     world.raft(id)?;
     world.oracle.read_started(ticket);
-    world.reads.insert(name.clone(), (id, ticket, ReadOutcome::Waiting));
+    world
+        .reads
+        .insert(name.clone(), (id, ticket, ReadOutcome::Waiting));
     let asked = world.input(id, |raft, now_us| raft.read_index(now_us, ticket))?;
     asked.map_err(|error| {
         world.reads.remove(&name);

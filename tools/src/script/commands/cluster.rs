@@ -20,8 +20,8 @@ pub(super) fn cluster(world: &mut World, arguments: &mut Arguments) -> Result<()
         return Err(Fault::script("there is a cluster already"));
     }
     let ids = (1..=voters).map(NodeId);
-    let configuration = Configuration::new(ids, learners)
-        .map_err(|error| Fault::script(error.to_string()))?;
+    let configuration =
+        Configuration::new(ids, learners).map_err(|error| Fault::script(error.to_string()))?;
     world.initial = configuration.clone();
     for id in configuration.members() {
         world.add(id, Image::new(configuration.clone()))?;
@@ -53,7 +53,9 @@ pub(super) fn found(world: &mut World, arguments: &mut Arguments) -> Result<(), 
             "commit" => commit_index = arguments.number("a commit index")?,
             "log" => {
                 for (index, NodeId(term)) in (1..).zip(arguments.nodes()) {
-                    image.entries.push_back(found_entry(EntryId { term, index }));
+                    image
+                        .entries
+                        .push_back(found_entry(EntryId { term, index }));
                 }
             }
             _ => return Err(Fault::script(format!("{word} is not understood here"))),

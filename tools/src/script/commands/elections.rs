@@ -26,7 +26,12 @@ pub(super) fn elect(world: &mut World, arguments: &mut Arguments) -> Result<(), 
         let us = world.config.election_timeout_us_max;
         world.node_mut(other)?.now_us += us;
     }
-    let oldest = world.pool.envelopes.keys().next_back().map_or(0, |key| key + 1);
+    let oldest = world
+        .pool
+        .envelopes
+        .keys()
+        .next_back()
+        .map_or(0, |key| key + 1);
     // A first attempt may only teach the candidate the term it has to exceed.
     for _attempt in 0..2 {
         clocks::at_deadline(world, id)?;

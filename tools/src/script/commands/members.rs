@@ -20,7 +20,9 @@ pub(super) fn change(world: &mut World, arguments: &mut Arguments) -> Result<(),
         };
         *set = arguments.nodes();
     }
-    let asked = world.input(id, |raft, now_us| raft.propose_configuration(now_us, target))?;
+    let asked = world.input(id, |raft, now_us| {
+        raft.propose_configuration(now_us, target)
+    })?;
     match asked {
         Ok(_) => Ok(()),
         Err(error) => Err(Fault::Refused(error.to_string())),
