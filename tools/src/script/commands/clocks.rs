@@ -1,6 +1,6 @@
 //! Time, node by node.
 
-use drave::raft::{NodeId, RoleKind};
+use drave::raft::{NodeId, Raft, RoleKind};
 
 use super::nodes_or_all;
 use crate::script::arguments::Arguments;
@@ -14,7 +14,7 @@ pub(super) fn tick(world: &mut World, arguments: &mut Arguments) -> Result<(), F
     arguments.end()?;
     for id in nodes {
         world.node_mut(id)?.now_us += us;
-        world.input(id, |raft, now_us| raft.tick(now_us))?;
+        world.input(id, Raft::tick)?;
     }
     Ok(())
 }
@@ -51,7 +51,7 @@ pub(super) fn heartbeat(world: &mut World, arguments: &mut Arguments) -> Result<
         return Err(Fault::script(format!("node {id} does not lead")));
     }
     world.node_mut(id)?.now_us += world.config.heartbeat_interval_us;
-    world.input(id, |raft, now_us| raft.tick(now_us))
+    world.input(id, Raft::tick)
 }
 
 /// `note timer 2`: remembers when node 2's timer is due, for `expect timer`.
@@ -74,5 +74,5 @@ pub(super) fn at_deadline(world: &mut World, id: NodeId) -> Result<(), Fault> {
     }
     let node = world.node_mut(id)?;
     node.now_us = node.now_us.max(deadline_us);
-    world.input(id, |raft, now_us| raft.tick(now_us))
+    world.input(id, Raft::tick)
 }

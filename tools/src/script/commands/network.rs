@@ -1,6 +1,6 @@
 //! Links between nodes.
 
-use drave::raft::NodeId;
+use drave::raft::{NodeId, Raft};
 
 use super::all;
 use crate::script::arguments::Arguments;
@@ -84,5 +84,5 @@ pub(super) fn reconnect(world: &mut World, arguments: &mut Arguments) -> Result<
 pub(super) fn lost_leader(world: &mut World, arguments: &mut Arguments) -> Result<(), Fault> {
     let id = arguments.node()?;
     arguments.end()?;
-    world.input(id, |raft, now_us| raft.on_leader_connection_lost(now_us))
+    world.input(id, Raft::on_leader_connection_lost)
 }
