@@ -37,6 +37,16 @@ impl Raft {
         self.election_deadline_us = self.election_deadline_us.min(hinted_us);
     }
 
+    /// The owner could not do what leading takes, for want of room: this node campaigns a timeout later at
+    /// the earliest, if it was about to. Nothing for a leader.
+    pub fn postpone_election(&mut self, now_us: u64) {
+        self.advance_clock(now_us);
+        let is_leader = matches!(self.role, Role::Leader(_));
+        if !is_leader && self.now_us >= self.election_deadline_us {
+            self.arm_election();
+        }
+    }
+
     pub(super) fn election_timeout(&mut self) {
         // While the disk still holds back the last round's term and vote, another round would only
         // throw that work away.
