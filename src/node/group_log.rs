@@ -96,6 +96,14 @@ impl EntryLog for GroupLog {
         self.wal.has_room(bytes).map_err(refusal)
     }
 
+    fn has_room_for_control(&self, bytes: usize) -> Result<(), LogRefusal> {
+        self.wal.has_room_for_control(bytes).map_err(refusal)
+    }
+
+    fn last_crc(&self) -> u32 {
+        self.wal.last_crc()
+    }
+
     fn append(&mut self, header: &mut BatchHeader, body: &[u8]) -> Result<(), LogRefusal> {
         self.wal.append(header, body).map_err(refusal)
     }
@@ -107,6 +115,18 @@ impl EntryLog for GroupLog {
     fn truncate_suffix(&mut self, from_index: u64) -> Result<(), LogRefusal> {
         self.wal
             .truncate_suffix(from_index)
+            .map_err(|error| LogRefusal::Failed(error.to_string()))
+    }
+
+    fn truncate_prefix(&mut self, first_index_kept: u64) -> Result<(), LogRefusal> {
+        self.wal
+            .truncate_prefix(first_index_kept)
+            .map_err(|error| LogRefusal::Failed(error.to_string()))
+    }
+
+    fn reset(&mut self, next_index: u64, term: u64, crc: u32) -> Result<(), LogRefusal> {
+        self.wal
+            .reset(next_index, term, crc)
             .map_err(|error| LogRefusal::Failed(error.to_string()))
     }
 

@@ -127,6 +127,7 @@ fn restore(
         record_bytes_max: config.limits.record_bytes_max.0 as u32,
         logs_max: config.limits.logs_max,
         producers_max: config.limits.producers_max,
+        ..ReplicaConfig::default()
     };
     let mut restorer = Restorer::new(replica_config, hard_state, store.identity.members.clone());
     let (mut at, end) = (log.wal.first_index(), log.wal.last_index() + 1);
@@ -140,7 +141,7 @@ fn restore(
                 let batch: BatchRef<'_> = batch.map_err(|error: DecodeError| Fatal {
                     reason: format!("entries from {at} on: {error}"),
                 })?;
-                restorer.push(&batch.header, batch.body())?;
+                restorer.push(&batch)?;
             }
         }
         at = slices.hi;

@@ -4,9 +4,11 @@ use drave_batch::control::{LogCreated, ProducerRegistered, log_name_error};
 use drave_batch::wire::{Append, Appended, EXPECT_SEQ_NONE, ErrorCode};
 use drave_batch::{BatchHeader, EntryKind, Records, checksum, encoded_bytes};
 
+use super::change::code_of_room;
 use super::producers::Verdict;
 use super::tables::PRODUCER_IN_FLIGHT_MAX;
 use super::{Answer, EntryLog, Fatal, LogRefusal, Now, Refusal, Replica, ReplyTo};
+use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{EntryId, ProposeError};
 
 impl Replica {
@@ -32,37 +34,27 @@ impl Replica {
             self.refuse(reply, refusal);
             return Ok(());
         }
-        if let Err(refusal) = self.check_duplicate(reply, &request.header) {
-            if let Some(refusal) = refusal {
-                self.refuse(reply, refusal);
+        match self.check_duplicate(reply, &request.header) {
+            Ok(()) => {}
+            Err(None) => return Ok(()),
+            Err(Some(refusal)) if refusal.code == ErrorCode::UnknownProducer => {
+                self.refuse_for_good(now, reply, refusal);
+                return Ok(());
             }
-            return Ok(());
+            Err(Some(refusal)) => {
+                self.refuse(reply, refusal);
+                return Ok(());
+            }
         }
         // A new leader may not have applied what it has; but all that is committed is in its log.
         let Some(state) = self.tables.catalogue.log_appended(request.header.log_id) else {
             let message = format!("log {} does not exist", request.header.log_id);
-            self.refuse(reply, Refusal::new(ErrorCode::LogNotFound, message));
+            self.refuse_for_good(now, reply, Refusal::new(ErrorCode::LogNotFound, message));
             return Ok(());
         };
         let (next_seq, tail_seq) = (state.next_seq, state.tail_seq);
-        let expect_seq = request.expect_seq;
-        if expect_seq != EXPECT_SEQ_NONE
-            && expect_seq != tail_seq
-            && (next_seq..=tail_seq).contains(&expect_seq)
-        {
-            // What contradicts it is not committed and may never be: no answer is final yet.
-            let message = format!("seqs from {next_seq} on are in flight");
-            self.refuse(reply, Refusal::new(ErrorCode::Busy, message));
-            return Ok(());
-        }
-        if request.expect_seq != EXPECT_SEQ_NONE && request.expect_seq != tail_seq {
-            let message = format!(
-                "expected seq {}, the log's next is {tail_seq}",
-                request.expect_seq
-            );
-            let refusal =
-                Refusal::numbers(ErrorCode::ExpectSeq, request.expect_seq, tail_seq, message);
-            self.refuse(reply, refusal);
+        if let Some(refusal) = check_expectation(request.expect_seq, next_seq, tail_seq) {
+            self.refuse_for_good(now, reply, refusal);
             return Ok(());
         }
         let mut header = request.header.clone();
@@ -101,23 +93,12 @@ impl Replica {
             self.outputs.replies.push((reply, answer));
             return Ok(());
         }
-        if let Some(index) = self.tables.catalogue.in_flight_index(name) {
-            if !if_missing {
-                // Not committed: it may still turn out that there is none.
-                self.refuse(
-                    reply,
-                    Refusal::new(ErrorCode::Busy, "the log is being created"),
-                );
-            } else if !self
-                .tables
-                .pending
-                .get_mut(index)
-                .is_some_and(|entry| entry.waiters.push(reply))
-            {
-                self.refuse(
-                    reply,
-                    Refusal::new(ErrorCode::Busy, "the log is being created"),
-                );
+        let in_flight = self.tables.catalogue.in_flight_index(name);
+        if let Some(index) = in_flight.filter(|_| !is_planted(Mutant::CreateTwice)) {
+            // Without `if_missing`: not committed, so it may still turn out that there is none.
+            if !if_missing || !self.wait_for(index, reply, 0) {
+                let message = "the log is being created";
+                self.refuse(reply, Refusal::new(ErrorCode::Busy, message));
             }
             return Ok(());
         }
@@ -129,7 +110,7 @@ impl Replica {
             let message = format!("the group holds {count} logs, at most {limit}");
             let refusal =
                 Refusal::numbers(ErrorCode::LogLimit, limit as u64, count as u64, message);
-            self.refuse(reply, refusal);
+            self.refuse_for_good(now, reply, refusal);
             return Ok(());
         }
         let body = LogCreated {
@@ -174,7 +155,8 @@ impl Replica {
         )
     }
 
-    fn propose(
+    /// Appends an entry for a request, if there is room, and has the request wait for it.
+    pub(super) fn propose(
         &mut self,
         now: Now,
         reply: ReplyTo,
@@ -183,20 +165,19 @@ impl Replica {
         log: &mut impl EntryLog,
     ) -> Result<(), Fatal> {
         let bytes = header.encoded_bytes();
-        match log.has_room(bytes) {
+        // A trim makes room: it gets what a full disk keeps back.
+        let room = match header.kind {
+            EntryKind::LogTrim => log.has_room_for_control(bytes),
+            _ => log.has_room(bytes),
+        };
+        match room {
             Ok(()) => {}
-            Err(refusal @ LogRefusal::Full { .. }) => {
-                self.refuse(reply, Refusal::new(ErrorCode::Busy, refusal.to_string()));
-                return Ok(());
-            }
-            Err(refusal @ LogRefusal::NoSpace) => {
-                self.refuse(
-                    reply,
-                    Refusal::new(ErrorCode::DiskFull, refusal.to_string()),
-                );
-                return Ok(());
-            }
             Err(refusal @ LogRefusal::Failed(_)) => return Err(refusal.into()),
+            Err(refusal) => {
+                let code = code_of_room(&refusal);
+                self.refuse(reply, Refusal::new(code, refusal.to_string()));
+                return Ok(());
+            }
         }
         match self.raft.propose(bytes as u32) {
             Ok(id) => {
@@ -204,15 +185,19 @@ impl Replica {
                 self.drain_effects(now, log)
             }
             Err(error) => {
-                let refusal = match error {
-                    ProposeError::NotLeader { .. } => self.not_leader(),
-                    ProposeError::Busy { .. } => Refusal::new(ErrorCode::Busy, error.to_string()),
-                    ProposeError::Transferring { .. } | ProposeError::Leaving => {
-                        Refusal::new(ErrorCode::NoQuorum, error.to_string())
-                    }
-                };
+                let refusal = self.refused_proposal(&error);
                 self.refuse(reply, refusal);
                 Ok(())
+            }
+        }
+    }
+
+    pub(super) fn refused_proposal(&self, error: &ProposeError) -> Refusal {
+        match error {
+            ProposeError::NotLeader { .. } => self.not_leader(),
+            ProposeError::Busy { .. } => Refusal::new(ErrorCode::Busy, error.to_string()),
+            ProposeError::Transferring { .. } | ProposeError::Leaving => {
+                Refusal::new(ErrorCode::NoQuorum, error.to_string())
             }
         }
     }
@@ -228,17 +213,27 @@ impl Replica {
         log: &mut impl EntryLog,
     ) -> Result<(), Fatal> {
         // The leader's clock may run backwards; the times of a group's entries do not.
-        self.tables.append_time_us = self.tables.append_time_us.max(now.unix_us);
+        header.append_time_us = if is_planted(Mutant::AppendTimeBackwards) {
+            now.unix_us
+        } else {
+            self.tables.append_time_us.max(now.unix_us)
+        };
         header.index = id.index;
         header.term = id.term;
         header.group_id = self.config.group_id;
-        header.append_time_us = self.tables.append_time_us;
         log.append(&mut header, body)?;
-        self.tables.appended(&header, body, reply)
-    }
-
-    fn refuse(&mut self, reply: ReplyTo, refusal: Refusal) {
-        self.outputs.replies.push((reply, Answer::Refused(refusal)));
+        if let Some(reply) = reply
+            && is_planted(Mutant::AcknowledgedBeforeCommit)
+            && header.kind == EntryKind::Data
+        {
+            let answer = Answer::Appended(answer_of(&header));
+            self.outputs.replies.push((reply, answer));
+            self.tables.appended(&header, log.last_crc(), body, None)?;
+            return Ok(());
+        }
+        // The core knows a configuration that it asked for itself.
+        self.tables.appended(&header, log.last_crc(), body, reply)?;
+        Ok(())
     }
 
     /// A batch from outside is what its header says, and within the limits.
@@ -304,8 +299,9 @@ impl Replica {
         match self.tables.producers.judge(id, epoch, sequence) {
             Verdict::Next => Ok(()),
             Verdict::Duplicate(first) => {
-                if let Some(entry) = self.tables.pending.get_mut(first.index) {
-                    if entry.waiters.push(reply) {
+                let is_pending = self.tables.pending.term(first.index).is_some();
+                if is_pending && !is_planted(Mutant::DuplicateAnsweredEarly) {
+                    if self.wait_for(first.index, reply, sequence) {
                         return Err(None);
                     }
                     let message = "the batch is in flight and asked for too often";
@@ -354,6 +350,45 @@ impl Replica {
                 Err(Some(Refusal::new(ErrorCode::UnknownProducer, message)))
             }
         }
+    }
+}
+
+/// Why an append that expects a seq is refused, if it is.
+fn check_expectation(expect_seq: u64, next_seq: u64, tail_seq: u64) -> Option<Refusal> {
+    let end_seq = if is_planted(Mutant::ExpectSeqCommitted) {
+        next_seq
+    } else {
+        tail_seq
+    };
+    if expect_seq == EXPECT_SEQ_NONE
+        || expect_seq == end_seq
+        || is_planted(Mutant::ExpectSeqIgnored)
+    {
+        return None;
+    }
+    if (next_seq..=tail_seq).contains(&expect_seq) {
+        // What contradicts it is not committed and may never be: no answer is final yet.
+        let message = format!("seqs from {next_seq} on are in flight");
+        return Some(Refusal::new(ErrorCode::Busy, message));
+    }
+    let message = format!("expected seq {expect_seq}, the log's next is {tail_seq}");
+    Some(Refusal::numbers(
+        ErrorCode::ExpectSeq,
+        expect_seq,
+        tail_seq,
+        message,
+    ))
+}
+
+fn answer_of(header: &BatchHeader) -> Appended {
+    Appended {
+        log_id: header.log_id,
+        first_seq: header.first_seq,
+        record_count: header.record_count,
+        duplicate: false,
+        producer_seq: header.producer_seq,
+        term: header.term,
+        index: header.index,
     }
 }
 

@@ -7,6 +7,18 @@ use drave_batch::wire::LogInfo;
 
 use super::seq_index::SeqIndex;
 
+/// A created log as a snapshot holds it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct LogImage {
+    pub log_id: u64,
+    pub name: String,
+    pub first_seq: u64,
+    pub next_seq: u64,
+    /// Seq and Raft index of batches, as in [`SeqIndex`].
+    pub marks: Vec<(u64, u64)>,
+    pub last: Option<(u64, u64)>,
+}
+
 /// One named log.
 #[derive(Clone, Debug)]
 pub struct LogState {
@@ -28,6 +40,15 @@ pub struct LogState {
 }
 
 impl LogState {
+    /// No entry below it holds a record that is kept; `None` when no entry holds one.
+    pub(super) fn first_index_needed(&self) -> Option<u64> {
+        if self.first_seq >= self.next_seq {
+            return None;
+        }
+        // Without a mark nothing is known, and everything is needed.
+        Some(self.index.locate(self.first_seq).map_or(0, |range| range.0))
+    }
+
     /// What clients are told.
     #[must_use]
     pub fn info(&self, created: bool) -> LogInfo {
@@ -84,6 +105,52 @@ impl Catalogue {
             .map(|(_, id)| &self.by_id[id])
     }
 
+    /// What is applied of all created logs, ascending by id.
+    pub(super) fn images(&self) -> Vec<LogImage> {
+        let created = self.by_id.values().filter(|state| state.created);
+        let mut images: Vec<LogImage> = created
+            .map(|state| LogImage {
+                log_id: state.log_id,
+                name: state.name.clone(),
+                first_seq: state.first_seq,
+                next_seq: state.next_seq,
+                marks: state.index.mark_list().to_vec(),
+                last: state.index.last_batch(),
+            })
+            .collect();
+        images.sort_unstable_by_key(|image| image.log_id);
+        images
+    }
+
+    /// The catalogue of these logs, all of them created; what does not fit was refused when it was read.
+    pub(super) fn restored(images: &[LogImage]) -> Self {
+        let mut catalogue = Self::default();
+        for image in images {
+            let index = SeqIndex::from_parts(image.marks.clone(), image.last);
+            let state = LogState {
+                log_id: image.log_id,
+                name: image.name.clone(),
+                first_seq: image.first_seq,
+                next_seq: image.next_seq,
+                tail_seq: image.next_seq,
+                index: index.unwrap_or_default(),
+                created: true,
+            };
+            catalogue.by_name.insert(image.name.clone(), image.log_id);
+            catalogue.by_id.insert(image.log_id, state);
+        }
+        catalogue
+    }
+
+    /// No entry below this index holds a record of any log that is kept; `u64::MAX` when none holds one.
+    pub(super) fn first_index_needed(&self) -> u64 {
+        self.by_id
+            .values()
+            .filter_map(LogState::first_index_needed)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
     /// How many logs there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -119,28 +186,46 @@ impl Catalogue {
         self.by_id.insert(index, state);
     }
 
-    pub(super) fn truncated(&mut self, name: &str, index: u64) {
-        self.in_flight.remove(name);
-        self.by_id.remove(&index);
+    /// The creation at `index` was truncated.
+    pub(super) fn truncated(&mut self, index: u64) {
+        if let Some(state) = self.by_id.remove(&index) {
+            self.in_flight.remove(&state.name);
+        }
     }
 
-    /// A creation is committed.
+    /// The creation at `index` is committed.
     ///
     /// # Panics
     /// If the entry was not [appended](Self::appended), or the name is taken: a leader appends a
     /// creation only when no log of that name is in its log.
-    pub(super) fn created(&mut self, name: &str, index: u64) -> &LogState {
-        self.in_flight.remove(name);
-        let taken = self.by_name.insert(name.to_owned(), index);
-        assert!(
-            taken.is_none(),
-            "log {name} was created twice, at {taken:?} and {index}"
-        );
+    pub(super) fn created(&mut self, index: u64) -> &LogState {
         let state = self
             .by_id
             .get_mut(&index)
             .expect("what is committed was appended");
         state.created = true;
+        self.in_flight.remove(&state.name);
+        let taken = self.by_name.insert(state.name.clone(), index);
+        assert!(
+            taken.is_none(),
+            "log {} was created twice, at {taken:?} and {index}",
+            state.name
+        );
         state
+    }
+
+    /// Records of a log below `first_seq`, which is committed, are given up.
+    pub(super) fn trimmed(&mut self, log_id: u64, first_seq: u64) -> Option<&LogState> {
+        let state = self.by_id.get_mut(&log_id)?;
+        if first_seq > state.first_seq {
+            state.first_seq = first_seq.min(state.next_seq);
+            if state.first_seq == state.next_seq {
+                // No batch is held: the next one gets a mark of its own.
+                state.index = SeqIndex::default();
+            } else {
+                state.index.trim(state.first_seq);
+            }
+        }
+        Some(state)
     }
 }

@@ -89,7 +89,8 @@ impl Replica {
             return Ok(());
         }
         let in_force = self.raft.configuration();
-        let under_way = in_force.is_joint() || self.raft.configuration_index() > self.raft.commit_index();
+        let under_way =
+            in_force.is_joint() || self.raft.configuration_index() > self.raft.commit_index();
         // What a change that is under way ends with, whoever began it.
         let ends_with = Configuration {
             voters_outgoing: Vec::new(),
@@ -172,9 +173,7 @@ impl Replica {
         let other = NodeId(change.other_node_id);
         let was_member = |id: NodeId| id.0 != 0 && id.0 <= self.members().node_id_max;
         match change.operation {
-            MemberOperation::AddLearner => {
-                configuration.contains(id) && self.is_same_store(change)
-            }
+            MemberOperation::AddLearner => configuration.contains(id) && self.is_same_store(change),
             MemberOperation::Promote => configuration.voters.contains(&id),
             MemberOperation::Remove => was_member(id) && !configuration.contains(id),
             MemberOperation::Replace => {
@@ -270,7 +269,8 @@ impl Replica {
             return Err(Refusal::new(ErrorCode::MemberExists, message));
         }
         if node_id <= node_id_max {
-            let message = format!("ids up to {node_id_max} were used: a new node needs a higher one");
+            let message =
+                format!("ids up to {node_id_max} were used: a new node needs a higher one");
             return Err(Refusal::numbers(
                 ErrorCode::NodeIdUsed,
                 node_id_max.saturating_add(1),
@@ -309,7 +309,7 @@ impl Replica {
             E::TermNotCommitted { .. } => ErrorCode::Busy,
             E::Uncommitted { .. } => ErrorCode::MembershipConflict,
             E::NotCaughtUp { .. } => ErrorCode::NotCaughtUp,
-            E::LastVoter { .. } | E::Invalid(ConfigurationError::NoVoters) => ErrorCode::LastVoter,
+            E::Invalid(ConfigurationError::NoVoters) => ErrorCode::LastVoter,
             E::WouldLoseQuorum { .. } => ErrorCode::WouldLoseQuorum,
             E::Invalid(_) | E::Joint | E::Unchanged | E::DemotionNotAlone { .. } => {
                 ErrorCode::InvalidMembers

@@ -1,11 +1,14 @@
 //! The follower's side: AppendEntries checked, stored, and what they truncate undone.
 
+use drave_batch::control::{LogCreated, ProducerRegistered};
 use drave_batch::wire::AppendEntries;
-use drave_batch::{Batches, DecodeError};
+use drave_batch::{BatchRef, Batches, DecodeError, EntryKind};
 use thiserror::Error;
 
 use super::append::entry_bytes;
+use super::members::decode_members;
 use super::{EntryLog, Fatal, LogRefusal, Now, Replica};
+use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{self, AppendOutcome, EntryId, EntryMeta, NodeId};
 
 /// What is wrong with an AppendEntries: its sender has a bug, or the bytes were damaged on the way. The
@@ -73,6 +76,35 @@ pub enum AppendTaken {
     Invalid(AppendProblem),
 }
 
+/// What an append carries, and so which room it needs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Content {
+    Nothing,
+    /// What the group itself needs to go on, and to make room again: it gets what a full disk keeps back.
+    ControlOnly,
+    Records,
+}
+
+impl Content {
+    fn room(self, bytes: usize, log: &impl EntryLog) -> Result<(), LogRefusal> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::ControlOnly => log.has_room_for_control(bytes),
+            Self::Records => log.has_room(bytes),
+        }
+    }
+}
+
+/// The body of a control entry is looked at before anything is taken.
+fn check_control(batch: &BatchRef<'_>) -> Result<(), DecodeError> {
+    match batch.header.kind {
+        EntryKind::Configuration => decode_members(batch.body()).map(|_| ()),
+        EntryKind::LogCreate => LogCreated::decode(batch.body()).map(|_| ()),
+        EntryKind::ProducerRegister => ProducerRegistered::decode(batch.body()).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
 impl Replica {
     /// AppendEntries from `from`, with its batches back to back in `payload`.
     ///
@@ -91,9 +123,11 @@ impl Replica {
         let checked = self.check_batches(message, payload, &mut metas);
         let taken = match checked {
             Err(problem) => Ok(AppendTaken::Invalid(problem)),
-            Ok(()) => match log.has_room(payload.len()) {
+            Ok(content) => match content.room(payload.len(), log) {
                 Err(refusal @ LogRefusal::Failed(_)) => Err(refusal.into()),
-                Err(refusal) if !payload.is_empty() => Ok(AppendTaken::Dropped(refusal)),
+                Err(refusal) if !is_planted(Mutant::AppendWithoutRoom) => {
+                    Ok(AppendTaken::Dropped(refusal))
+                }
                 _ => self.store(now, from, message, payload, &metas, log),
             },
         };
@@ -106,12 +140,14 @@ impl Replica {
         message: &AppendEntries,
         payload: &[u8],
         metas: &mut Vec<EntryMeta>,
-    ) -> Result<(), AppendProblem> {
+    ) -> Result<Content, AppendProblem> {
+        let mut content = Content::Nothing;
         let mut term = message.prev_term;
         for (position, batch) in Batches::new(payload).enumerate() {
             let damaged = |source| AppendProblem::Batch { position, source };
             let batch = batch.map_err(damaged)?;
             batch.verify_body().map_err(damaged)?;
+            check_control(&batch).map_err(damaged)?;
             let header = &batch.header;
             let expected = message.prev_index.wrapping_add(1 + position as u64);
             if header.index != expected {
@@ -138,6 +174,11 @@ impl Replica {
                     found,
                 });
             }
+            if header.kind == EntryKind::Data {
+                content = Content::Records;
+            } else if content == Content::Nothing {
+                content = Content::ControlOnly;
+            }
             term = header.term;
             metas.push(EntryMeta {
                 term,
@@ -148,7 +189,7 @@ impl Replica {
             let (expected, found) = (message.batch_count, metas.len());
             return Err(AppendProblem::Count { expected, found });
         }
-        Ok(())
+        Ok(content)
     }
 
     fn store(
@@ -189,7 +230,15 @@ impl Replica {
                 })?;
                 if (lo..hi).contains(&batch.header.index) {
                     log.append_encoded(&batch)?;
-                    self.tables.appended(&batch.header, batch.body(), None)?;
+                    let (header, header_crc) = (&batch.header, batch.header_crc);
+                    let brought = self
+                        .tables
+                        .appended(header, header_crc, batch.body(), None)?;
+                    if let Some(configuration) = brought {
+                        // Before anything of this append is acknowledged: that waits for its flush.
+                        self.raft
+                            .on_configuration_stored(header.index, configuration);
+                    }
                 }
             }
         }

@@ -9,142 +9,43 @@
 
 mod append;
 mod catalogue;
+mod change;
 mod follow;
 mod hard_state;
+mod log;
+mod members;
+mod outputs;
 mod pending;
 mod producers;
 mod restore;
 mod seq_index;
+mod snapshot;
 mod tables;
+mod transfer;
+mod trim;
 
-use std::collections::VecDeque;
-
-use drave_batch::control::Members;
-use drave_batch::wire::{Appended, ErrorCode, LogInfo, ProducerOpened};
-use drave_batch::{BatchHeader, BatchRef, EntryKind};
-use thiserror::Error;
+use drave_batch::control::{Member, Members};
+use drave_batch::wire::ErrorCode;
+use drave_batch::{BatchHeader, EntryKind};
 
 pub use catalogue::{Catalogue, LogState};
 pub use follow::{AppendProblem, AppendTaken};
 pub use hard_state::HardStateRecord;
-pub use restore::{RestoreProblem, Restorer};
+pub use log::{EntryLog, LogRefusal};
+pub use outputs::{Answer, Fatal, Now, Outputs, Refusal, ReplyTo};
+pub use restore::{RestoreBase, RestoreProblem, Restorer};
 pub use seq_index::SeqIndex;
+pub use snapshot::{SnapshotPlan, SnapshotProblem, SnapshotTaken, StateSnapshot};
 
-use crate::raft::{self, Control, Durable, Effect, EntryId, NodeId, Raft, RoleKind};
-use tables::Tables;
+use crate::raft::mutants::{Mutant, is_planted};
+use crate::raft::{self, Control, Durable, Effect, EntryId, Message, NodeId, Raft, RoleKind};
+use change::PendingChange;
+use snapshot::{Receiving, Sending, Snapshots};
+use tables::{READS_WAITING_MAX, Tables};
+use transfer::PendingTransfer;
 
-/// The instant of an event: both clocks, read once by the shell.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Now {
-    /// Monotonic microseconds: timers.
-    pub mono_us: u64,
-    /// Microseconds since the Unix epoch: append times, never decisions.
-    pub unix_us: u64,
-}
-
-/// Whom to answer: the shell's own key of a request. The replica only gives it back.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ReplyTo {
-    /// The connection.
-    pub connection: u64,
-    /// The request on it.
-    pub request_id: u64,
-}
-
-/// An answer to a client.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// The batch is on stable storage on a majority.
-    Appended(Appended),
-    /// The log exists.
-    Log(LogInfo),
-    /// The producer is registered.
-    Producer(ProducerOpened),
-    /// The request failed.
-    Refused(Refusal),
-}
-
-/// Why a request failed, as the client is told.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refusal {
-    /// The code.
-    pub code: ErrorCode,
-    /// A number the code gives a meaning.
-    pub expected: u64,
-    /// Its counterpart.
-    pub found: u64,
-    /// What happened.
-    pub message: String,
-}
-
-impl Refusal {
-    /// A refusal without numbers.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            expected: 0,
-            found: 0,
-            message: message.into(),
-        }
-    }
-
-    /// A refusal that says what was expected and what was found.
-    pub fn numbers(code: ErrorCode, expected: u64, found: u64, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            expected,
-            found,
-            message: message.into(),
-        }
-    }
-}
-
-/// Why the group's log does not take an entry.
-#[derive(Clone, Debug, Eq, PartialEq, Error)]
-pub enum LogRefusal {
-    /// More is waiting to be flushed than it takes.
-    #[error("{queued_bytes} bytes wait to be flushed")]
-    Full {
-        /// Bytes waiting.
-        queued_bytes: u64,
-    },
-    /// There is no room on the disk.
-    #[error("no space on the disk")]
-    NoSpace,
-    /// Anything else: the node cannot go on with this group.
-    #[error("{0}")]
-    Failed(String),
-}
-
-/// The group's log as the replica uses it. Nothing is durable when a call returns; the shell reports
-/// completed flushes through [`Replica::on_log_durable`] and [`Replica::on_hard_state_durable`].
-pub trait EntryLog {
-    /// Whether `bytes` more are taken now.
-    ///
-    /// # Errors
-    /// [`LogRefusal`] tells why not.
-    fn has_room(&self, bytes: usize) -> Result<(), LogRefusal>;
-    /// Appends a new entry, completing the header's chain.
-    ///
-    /// # Errors
-    /// [`LogRefusal`]
-    fn append(&mut self, header: &mut BatchHeader, body: &[u8]) -> Result<(), LogRefusal>;
-    /// Appends an entry that another node encoded, byte for byte.
-    ///
-    /// # Errors
-    /// [`LogRefusal`], also when index or chain do not follow the last entry.
-    fn append_encoded(&mut self, batch: &BatchRef<'_>) -> Result<(), LogRefusal>;
-    /// Drops the entries from `from_index` on.
-    ///
-    /// # Errors
-    /// [`LogRefusal`]
-    fn truncate_suffix(&mut self, from_index: u64) -> Result<(), LogRefusal>;
-    /// Writes the hard state; no entry appended after this call is flushed before it.
-    ///
-    /// # Errors
-    /// [`LogRefusal`]
-    fn write_hard_state(&mut self, record: HardStateRecord) -> Result<(), LogRefusal>;
-}
+/// Bytes that the entry a term begins with needs in the log.
+const NOOP_BYTES: usize = 128;
 
 /// Limits and names of a replica.
 #[derive(Clone, Debug)]
@@ -155,51 +56,56 @@ pub struct ReplicaConfig {
     pub record_bytes_max: u32,
     /// Named logs at most.
     pub logs_max: u32,
-    /// Producers remembered at most.
+    /// Producers remembered at most. The same on every node: all forget the same one.
     pub producers_max: u32,
+    /// Entries applied after which a snapshot is due. An eighth of it is how far the commit index on disk
+    /// is behind at most.
+    pub snapshot_entries: u64,
+    /// Bytes of entries applied after which one is due, if that is sooner.
+    pub snapshot_log_bytes: u64,
+    /// Bytes of a snapshot that this node takes from a leader, into its memory, at most.
+    pub snapshot_bytes_max: u64,
 }
 
-/// The replica cannot go on: the log failed, or an invariant of the log's content is broken. The node
-/// stops serving the group and says why.
-#[derive(Clone, Debug, Error)]
-#[error("group stopped: {reason}")]
-pub struct Fatal {
-    /// Why.
-    pub reason: String,
-}
-
-impl From<LogRefusal> for Fatal {
-    fn from(refusal: LogRefusal) -> Self {
+impl Default for ReplicaConfig {
+    fn default() -> Self {
         Self {
-            reason: format!("the log refused an entry: {refusal}"),
+            group_id: 0,
+            record_bytes_max: 1 << 20,
+            logs_max: 10_000,
+            producers_max: 10_000,
+            snapshot_entries: 65_536,
+            snapshot_log_bytes: 256 << 20,
+            snapshot_bytes_max: 256 << 20,
         }
     }
 }
 
-/// What a replica wants done. The shell takes everything out after each event, or several.
-#[derive(Debug, Default)]
-pub struct Outputs {
-    /// Messages to peers, in order. What they depend on is durable.
-    pub sends: VecDeque<(NodeId, raft::Message)>,
-    /// Answers to clients.
-    pub replies: Vec<(ReplyTo, Answer)>,
-    /// Logs whose committed end has moved; the same log may be named more than once.
-    pub advanced: Vec<u64>,
-    /// Linearizable reads that may be served now.
-    pub reads_ready: Vec<u64>,
-    /// Linearizable reads that could not be confirmed.
-    pub reads_failed: Vec<u64>,
-    /// Role changes, in order.
-    pub roles: Vec<(RoleKind, u64, Option<NodeId>)>,
+/// How long this node's core waits, in microseconds.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    election_timeout_us_min: u64,
+    election_timeout_us_max: u64,
 }
 
 /// One group's replica.
 pub struct Replica {
     config: ReplicaConfig,
+    times: Times,
     raft: Raft,
-    members: Members,
     tables: Tables,
     metas: Vec<raft::EntryMeta>,
+    /// What the hard state on its way to the disk, or there, remembers of the commit index.
+    hint_written: u64,
+    /// Term and vote that are on disk.
+    hard_state_durable: raft::HardState,
+    change: Option<PendingChange>,
+    /// Whom the configuration being proposed adds.
+    joining: Option<Member>,
+    transfer: Option<PendingTransfer>,
+    snapshots: Snapshots,
+    sending: Sending,
+    receiving: Option<Receiving>,
     /// What is to be done.
     pub outputs: Outputs,
 }
@@ -217,23 +123,24 @@ impl Replica {
         &self.tables.catalogue
     }
 
-    /// The members of the configuration in use.
+    /// The members of the configuration in force, and the highest id that ever was one. Empty on a node
+    /// that joins and has not heard of any.
     #[must_use]
     pub fn members(&self) -> &Members {
-        &self.members
+        self.tables.members.current()
     }
 
     /// The last index applied.
     #[must_use]
     pub fn applied_index(&self) -> u64 {
-        self.tables.applied_index
+        self.tables.applied.id.index
     }
 
     /// Whether what is missing here may still be on its way: entries wait to be applied, or no leader
     /// has told how far the group is.
     #[must_use]
     pub fn may_lag(&self) -> bool {
-        self.raft.leader().is_none() || self.tables.applied_index < self.raft.last().index
+        self.raft.leader().is_none() || self.tables.applied.id.index < self.raft.last().index
     }
 
     /// Whether this node leads the group.
@@ -246,18 +153,21 @@ impl Replica {
     #[must_use]
     pub fn leader(&self) -> Option<(NodeId, &str)> {
         let leader = self.raft.leader()?;
-        let member = self
-            .members
-            .members
-            .iter()
-            .find(|member| member.node_id == leader.0)?;
+        let mut members = self.members().members.iter();
+        let member = members.find(|member| member.node_id == leader.0)?;
         Some((leader, &member.address))
     }
 
     /// When [`Self::tick`] is due at the latest, in monotonic microseconds.
     #[must_use]
     pub fn next_deadline_us(&self) -> u64 {
-        self.raft.next_deadline_us()
+        let transfer = self.transfer.as_ref();
+        let transfer_us = transfer.map_or(u64::MAX, PendingTransfer::deadline_us);
+        let sending_us = self.sending.deadline_us(self.times.election_timeout_us_max);
+        self.raft
+            .next_deadline_us()
+            .min(transfer_us)
+            .min(sending_us)
     }
 
     /// Lets timers fire.
@@ -265,8 +175,18 @@ impl Replica {
     /// # Errors
     /// [`Fatal`]
     pub fn tick(&mut self, now: Now, log: &mut impl EntryLog) -> Result<(), Fatal> {
+        if !self.may_lead(log) {
+            self.raft.postpone_election(now.mono_us);
+        }
+        self.tick_sending(now);
         self.raft.tick(now.mono_us);
         self.drain_effects(now, log)
+    }
+
+    /// A term begins with an entry. Where not even that has room, because the disk is full beyond what the
+    /// log keeps back for it, leading would stop the node: it stays a follower until there is room.
+    fn may_lead(&self, log: &impl EntryLog) -> bool {
+        log.has_room_for_control(NOOP_BYTES) != Err(LogRefusal::NoSpace)
     }
 
     /// A peer's message, anything but AppendEntries.
@@ -277,9 +197,13 @@ impl Replica {
         &mut self,
         now: Now,
         from: NodeId,
-        message: raft::Message,
+        message: Message,
         log: &mut impl EntryLog,
     ) -> Result<(), Fatal> {
+        let makes_leader = matches!(message, Message::TimeoutNow(_) | Message::VoteReply(_));
+        if makes_leader && !self.may_lead(log) {
+            return Ok(());
+        }
         self.raft.step(now.mono_us, from, message);
         self.drain_effects(now, log)
     }
@@ -308,7 +232,9 @@ impl Replica {
         state: Durable<raft::HardState>,
         log: &mut impl EntryLog,
     ) -> Result<(), Fatal> {
+        self.hard_state_durable = *state.get();
         self.raft.on_hard_state_durable(now.mono_us, state);
+        self.store_complete();
         self.drain_effects(now, log)
     }
 
@@ -323,6 +249,7 @@ impl Replica {
         up: bool,
         log: &mut impl EntryLog,
     ) -> Result<(), Fatal> {
+        self.sending.on_link(peer);
         if up {
             self.raft.on_peer_connected(now.mono_us, peer);
         } else {
@@ -367,16 +294,21 @@ impl Replica {
     }
 
     /// Asks for a linearizable read: `ticket` comes back in [`Outputs::reads_ready`] once everything
-    /// committed before this call is applied here, or in [`Outputs::reads_failed`].
+    /// committed before this call is applied here, or in [`Outputs::reads_failed`]. A follower asks its
+    /// leader how far that is, and serves the read itself.
     ///
     /// # Errors
-    /// A refusal at once when this node does not lead or has too many reads waiting.
+    /// A refusal at once when no leader is known or too many reads wait.
     pub fn read_index(
         &mut self,
         now: Now,
         ticket: u64,
         log: &mut impl EntryLog,
     ) -> Result<Result<(), Refusal>, Fatal> {
+        if self.tables.reads_waiting() >= READS_WAITING_MAX {
+            let message = "too many reads wait for this node to catch up";
+            return Ok(Err(Refusal::new(ErrorCode::Busy, message)));
+        }
         let asked = self.raft.read_index(now.mono_us, ticket);
         self.drain_effects(now, log)?;
         Ok(match asked {
@@ -405,8 +337,52 @@ impl Replica {
         HardStateRecord {
             term: state.term,
             vote: state.vote.map_or(0, |vote| vote.0),
-            commit_index_hint: self.raft.commit_index_durable(),
+            commit_index_hint: if is_planted(Mutant::HintBeyondDurable) {
+                self.raft.commit_index()
+            } else {
+                self.raft.commit_index_durable()
+            },
         }
+    }
+
+    /// Whether what this node does not have in its log may be said not to be there, and what it has may be
+    /// said to be all: it leads, has committed in its term, and a quorum answers it. A leader that was
+    /// deposed without knowing answers requests as refused for now, so that they are asked again.
+    ///
+    /// # Errors
+    /// The refusal to give instead.
+    pub fn check_authority(&self, now: Now) -> Result<(), Refusal> {
+        if !self.is_leader() {
+            return Err(self.not_leader());
+        }
+        if !self.raft.is_established_leader() {
+            let message =
+                "this node has just taken the lead and does not know yet what is committed";
+            return Err(Refusal::new(ErrorCode::Busy, message));
+        }
+        let configuration = self.raft.configuration();
+        let answers = |voters: &[NodeId]| {
+            let active = voters.iter().filter(|voter| self.is_active(now, **voter));
+            voters.is_empty() || active.count() > voters.len() / 2
+        };
+        if !answers(&configuration.voters) || !answers(&configuration.voters_outgoing) {
+            let message = "a quorum has not answered this leader lately";
+            return Err(Refusal::new(ErrorCode::NoQuorum, message));
+        }
+        Ok(())
+    }
+
+    /// Whether a leader has heard of a member within the time for which followers stick to a leader.
+    fn is_active(&self, now: Now, member: NodeId) -> bool {
+        let since_us = self.active_since_us(now);
+        let mut views = self.raft.progress();
+        member == self.raft.id()
+            || views.any(|view| view.peer == member && view.last_active_us >= since_us)
+    }
+
+    fn active_since_us(&self, now: Now) -> u64 {
+        now.mono_us
+            .saturating_sub(self.times.election_timeout_us_min)
     }
 
     fn not_leader(&self) -> Refusal {
@@ -422,10 +398,48 @@ impl Replica {
         }
     }
 
+    fn refuse(&mut self, reply: ReplyTo, refusal: Refusal) {
+        self.outputs.replies.push((reply, Answer::Refused(refusal)));
+    }
+
+    /// A refusal that stands on what is not there: only who has the authority gives it.
+    fn refuse_for_good(&mut self, now: Now, reply: ReplyTo, refusal: Refusal) {
+        let refusal = self.check_authority(now).err().unwrap_or(refusal);
+        self.refuse(reply, refusal);
+    }
+
+    /// Has a request wait for the entry at `index`, which does what it asks for. `false` when too many do.
+    fn wait_for(&mut self, index: u64, reply: ReplyTo, producer_seq: u64) -> bool {
+        let term = self.tables.pending.term(index);
+        term.is_some_and(|term| {
+            self.tables
+                .waiters
+                .repeated(index, term, reply, producer_seq)
+        })
+    }
+
     fn drain_effects(&mut self, now: Now, log: &mut impl EntryLog) -> Result<(), Fatal> {
         while let Some(commit_index) = self.drain_effects_but_commit(now, log)? {
             self.tables.apply_to(commit_index, &mut self.outputs);
         }
+        self.settle_change(now);
+        self.settle_transfer(now);
+        self.outputs.members_changed |= std::mem::take(&mut self.tables.members.changed);
+        let hint = self.raft.commit_index_durable();
+        if hint >= self.hint_written + (self.config.snapshot_entries / 8).max(1) {
+            self.write_hard_state(self.raft.hard_state(), log)?;
+        }
+        Ok(())
+    }
+
+    fn write_hard_state(
+        &mut self,
+        state: raft::HardState,
+        log: &mut impl EntryLog,
+    ) -> Result<(), Fatal> {
+        let record = self.hard_state_record(state);
+        log.write_hard_state(record)?;
+        self.hint_written = record.commit_index_hint;
         Ok(())
     }
 
@@ -437,18 +451,13 @@ impl Replica {
     ) -> Result<Option<u64>, Fatal> {
         while let Some(effect) = self.raft.poll_effect() {
             match effect {
-                Effect::SaveHardState(state) => {
-                    log.write_hard_state(self.hard_state_record(state))?;
-                }
+                Effect::SaveHardState(state) => self.write_hard_state(state, log)?,
                 Effect::Send { to, message } => self.outputs.sends.push_back((to, message)),
                 Effect::AppendControl { id, control } => {
                     self.append_control(now, id, &control, log)?;
                 }
                 Effect::RoleChanged { role, term, leader } => {
-                    if role != RoleKind::Leader {
-                        self.tables.release_waiters(&mut self.outputs);
-                    }
-                    self.outputs.roles.push((role, term, leader));
+                    self.on_role_changed(now, role, term, leader);
                 }
                 Effect::CommitAdvanced { commit_index } => return Ok(Some(commit_index)),
                 Effect::ReadReady { ticket, index } => {
@@ -460,6 +469,16 @@ impl Replica {
         Ok(None)
     }
 
+    fn on_role_changed(&mut self, now: Now, role: RoleKind, term: u64, leader: Option<NodeId>) {
+        if role != RoleKind::Leader {
+            self.tables.release_waiters(&mut self.outputs);
+            self.release_change(now);
+            self.sending.clear();
+        }
+        self.leave_session(term, leader);
+        self.outputs.roles.push((role, term, leader));
+    }
+
     fn append_control(
         &mut self,
         now: Now,
@@ -467,15 +486,19 @@ impl Replica {
         control: &Control,
         log: &mut impl EntryLog,
     ) -> Result<(), Fatal> {
-        match control {
-            Control::Noop => {
-                let header = BatchHeader::new(EntryKind::Noop, &[], 0);
-                self.append_entry(now, id, header, &[], None, log)
+        let (kind, body) = match control {
+            Control::Noop => (EntryKind::Noop, Vec::new()),
+            Control::Configuration(configuration) => {
+                let members = &self.tables.members;
+                let Some(named) = members.named(configuration, self.joining.as_ref()) else {
+                    let reason = format!("entry {id}: a member's address is not known");
+                    return Err(Fatal { reason });
+                };
+                (EntryKind::Configuration, named.encode())
             }
-            Control::Configuration(_) => Err(Fatal {
-                reason: "membership changes are not part of this version".to_owned(),
-            }),
-        }
+        };
+        let header = BatchHeader::new(kind, &body, 0);
+        self.append_entry(now, id, header, &body, None, log)
     }
 }
 

@@ -76,6 +76,38 @@ impl SeqIndex {
         next_mark.min(reach.max(lo + 1)).min(last + 1)
     }
 
+    /// Forgets marks that no record from `first_seq` on needs.
+    pub(super) fn trim(&mut self, first_seq: u64) {
+        let after = self.marks.partition_point(|mark| mark.0 <= first_seq);
+        self.marks.drain(..after.saturating_sub(1));
+    }
+
+    /// Seq and index of each mark: what a snapshot holds, with [`Self::last_batch`].
+    pub(super) fn mark_list(&self) -> &[(u64, u64)] {
+        &self.marks
+    }
+
+    /// Seq and index of the last batch.
+    pub(super) fn last_batch(&self) -> Option<(u64, u64)> {
+        self.last
+    }
+
+    /// The index of these marks and this last batch; `None` when they are no index's.
+    pub(super) fn from_parts(marks: Vec<(u64, u64)>, last: Option<(u64, u64)>) -> Option<Self> {
+        let ascend = marks
+            .windows(2)
+            .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 + MARK_INDEXES <= pair[1].1);
+        let ends = match (marks.last(), last) {
+            (None, None) => true,
+            (Some(mark), Some(last)) => {
+                *mark == last
+                    || (mark.0 < last.0 && mark.1 < last.1 && last.1 < mark.1 + MARK_INDEXES)
+            }
+            _ => false,
+        };
+        (ascend && ends).then_some(Self { marks, last })
+    }
+
     /// Marks held: what it costs, at 16 bytes each.
     #[must_use]
     pub fn marks(&self) -> usize {
@@ -127,6 +159,47 @@ mod tests {
             prop_assert!(found.ends_with(&expected), "{found:?} {expected:?}");
             prop_assert!(found.windows(2).all(|w| w[0] < w[1]));
             prop_assert!(looked <= (expected.len() as u64 + 1) * MARK_INDEXES);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_trim_loses_nothing_that_is_kept(
+            steps in proptest::collection::vec((1u64..5, 1u64..1500), 1..200),
+            pick in 0usize..200,
+        ) {
+            let mut index = SeqIndex::default();
+            let mut batches = Vec::new();
+            let (mut seq, mut at) = (0, 0);
+            for (records, gap) in steps {
+                at += gap;
+                index.push(seq, at);
+                batches.push((seq, at));
+                seq += records;
+            }
+            let kept = pick % batches.len();
+            index.trim(batches[kept].0);
+            let (found, _) = walk(&batches, &index, batches[kept].0);
+            let expected: Vec<u64> = batches[kept..].iter().map(|b| b.0).collect();
+            prop_assert!(found.ends_with(&expected), "{found:?} {expected:?}");
+            let copy = SeqIndex::from_parts(index.mark_list().to_vec(), index.last_batch()).unwrap();
+            prop_assert_eq!(walk(&batches, &copy, batches[kept].0).0, found);
+        }
+    }
+
+    #[test]
+    fn parts_that_are_no_index_are_refused() {
+        for (marks, last) in [
+            (vec![], Some((1, 1))),
+            (vec![(1, 1)], None),
+            (vec![(1, 1), (2, 2)], Some((2, 2))),
+            (vec![(5, 1), (4, 1000)], Some((4, 1000))),
+            (vec![(1, 1)], Some((9, 1000))),
+        ] {
+            assert!(
+                SeqIndex::from_parts(marks.clone(), last).is_none(),
+                "{marks:?} {last:?}"
+            );
         }
     }
 

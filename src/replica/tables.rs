@@ -1,46 +1,106 @@
-//! What the entries of a group amount to: logs, producers, and the entries not applied yet.
+//! What the entries of a group amount to: members, logs, producers, and the entries not applied yet.
 //!
-//! Tails and sequences move when an entry is appended, on leaders and followers alike, and move back
-//! when it is truncated; what is committed moves when it is applied. So any replica that comes to lead
-//! decides duplicates and conditions over everything in its log, committed or not.
+//! Tails, sequences and members move when an entry is appended, on leaders and followers alike, and move
+//! back when it is truncated; what is committed moves when it is applied. So any replica that comes to
+//! lead decides duplicates and conditions over everything in its log, committed or not.
 
-use drave_batch::control::{LogCreated, ProducerRegistered};
+use std::collections::VecDeque;
+
+use drave_batch::control::{LogCreated, Members, ProducerRegistered};
 use drave_batch::wire::{Appended, ErrorCode, ProducerOpened};
-use drave_batch::{BatchHeader, EntryKind};
+use drave_batch::{BatchHeader, EntryKind, encoded_bytes};
 
 use super::catalogue::Catalogue;
-use super::pending::{PendingEntries, PendingEntry};
-use super::producers::{FirstAnswer, Producers};
-use super::{Answer, Fatal, Outputs, Refusal, ReplyTo};
+use super::members::{MemberTable, configuration_of, decode_members};
+use super::pending::{PendingEntries, PendingEntry, Waiter, Waiters};
+use super::producers::{ANSWERS_MAX, FirstAnswer, Producers};
+use super::{Answer, Fatal, Outputs, Refusal, ReplyTo, StateSnapshot};
+use crate::raft::mutants::{Mutant, is_planted};
+use crate::raft::{Configuration, EntryId};
 
 /// Batches that one producer may have unacknowledged.
 pub(super) const PRODUCER_IN_FLIGHT_MAX: u32 = 4096;
+
+/// Confirmed reads that wait to be applied at most.
+pub(super) const READS_WAITING_MAX: usize = 4096;
+
+/// The last entry applied, and what the next one continues.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Applied {
+    pub id: EntryId,
+    /// Its header checksum.
+    pub header_crc: u32,
+    /// Its append time.
+    pub append_time_us: u64,
+    /// Bytes of all entries applied since the replica began.
+    pub bytes: u64,
+}
+
+/// A trim that is in the log and not yet applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TrimInFlight {
+    pub index: u64,
+    pub log_id: u64,
+    pub first_seq: u64,
+}
 
 /// The tables; see the module.
 #[derive(Debug)]
 pub(super) struct Tables {
     pub catalogue: Catalogue,
     pub producers: Producers,
+    pub members: MemberTable,
     pub pending: PendingEntries,
-    /// Every index at or below it is applied. Invariant: whenever a call to the replica returns, it
+    pub waiters: Waiters,
+    /// Ascending by index.
+    pub trims: VecDeque<TrimInFlight>,
+    /// Every index at or below it is applied. Invariant: whenever a call to the replica returns, its index
     /// equals the core's commit index.
-    pub applied_index: u64,
+    pub applied: Applied,
     /// The append time of the last entry, which the next one's does not run behind.
     pub append_time_us: u64,
+    /// Where the tables began: the entries after it were applied one by one.
+    base_index: u64,
     /// Reads confirmed at an index not applied yet: index and ticket.
     reads_waiting: Vec<(u64, u64)>,
 }
 
 impl Tables {
     /// Empty tables; the next entry has index 1.
-    pub(super) fn new(producers_max: u32) -> Self {
+    pub(super) fn new(producers_max: u32, members: Members) -> Self {
         Self {
             catalogue: Catalogue::default(),
-            producers: Producers::new(producers_max),
+            producers: Producers::new(producers_max, ANSWERS_MAX),
+            members: MemberTable::new(0, members),
             pending: PendingEntries::new(1),
-            applied_index: 0,
+            waiters: Waiters::default(),
+            trims: VecDeque::new(),
+            applied: Applied::default(),
             append_time_us: 0,
+            base_index: 0,
             reads_waiting: Vec::new(),
+        }
+    }
+
+    /// The tables as of a snapshot; the next entry follows it.
+    pub(super) fn from_snapshot(producers_max: u32, snapshot: &StateSnapshot) -> Self {
+        let members = MemberTable::new(snapshot.configuration_index, snapshot.members.clone());
+        let mut producers = Producers::new(producers_max, ANSWERS_MAX);
+        producers.restore(&snapshot.producers);
+        Self {
+            catalogue: Catalogue::restored(&snapshot.logs),
+            producers,
+            members,
+            pending: PendingEntries::new(snapshot.last.index + 1),
+            applied: Applied {
+                id: snapshot.last,
+                header_crc: snapshot.header_crc,
+                append_time_us: snapshot.append_time_us,
+                bytes: 0,
+            },
+            append_time_us: snapshot.append_time_us,
+            base_index: snapshot.last.index,
+            ..Self::new(producers_max, Members::default())
         }
     }
 
@@ -49,7 +109,8 @@ impl Tables {
         self.pending.end()
     }
 
-    /// An entry is in the log, on a leader or a follower, now or at restart.
+    /// An entry is in the log, on a leader or a follower, now or at restart. Returns the configuration
+    /// that it brings, if it does.
     ///
     /// # Errors
     /// [`Fatal`] when the entry contradicts the ones before it: the log is not one that a leader of this
@@ -57,38 +118,45 @@ impl Tables {
     pub(super) fn appended(
         &mut self,
         header: &BatchHeader,
+        header_crc: u32,
         body: &[u8],
         reply: Option<ReplyTo>,
-    ) -> Result<(), Fatal> {
-        let mut name = String::new();
+    ) -> Result<Option<Configuration>, Fatal> {
         let undecodable = |error| Fatal {
             reason: format!("entry {}: {error}", header.index),
         };
+        let mut configuration = None;
         match header.kind {
             EntryKind::Data => self.data_appended(header)?,
             EntryKind::LogCreate => {
-                name = LogCreated::decode(body).map_err(undecodable)?.name;
-                self.catalogue.appended(&name, header.index);
+                let created = LogCreated::decode(body).map_err(undecodable)?;
+                self.catalogue.appended(&created.name, header.index);
             }
             EntryKind::ProducerRegister => {
                 ProducerRegistered::decode(body).map_err(undecodable)?;
                 self.producers.registration_appended(header.index);
             }
+            EntryKind::Configuration => {
+                let (members, decoded) = decode_members(body).map_err(undecodable)?;
+                self.members.append(header.index, members);
+                configuration = Some(decoded);
+            }
+            EntryKind::LogTrim => self.trim_appended(header)?,
             _ => {}
         }
         self.append_time_us = self.append_time_us.max(header.append_time_us);
-        self.pending
-            .push(header.index, PendingEntry::new(header, name, reply));
-        Ok(())
+        let entry = PendingEntry::new(header, header_crc);
+        self.pending.push(header.index, header.term, entry);
+        if let Some(reply) = reply {
+            self.waiters
+                .proposed(header.index, header.term, reply, header.producer_seq);
+        }
+        Ok(configuration)
     }
 
     fn data_appended(&mut self, header: &BatchHeader) -> Result<(), Fatal> {
         let Some(state) = self.catalogue.log_mut(header.log_id) else {
-            let reason = format!(
-                "entry {}: log {} does not exist",
-                header.index, header.log_id
-            );
-            return Err(Fatal { reason });
+            return Err(no_such_log(header));
         };
         if state.tail_seq != header.first_seq {
             return Err(Fatal {
@@ -112,41 +180,68 @@ impl Tables {
         Ok(())
     }
 
+    fn trim_appended(&mut self, header: &BatchHeader) -> Result<(), Fatal> {
+        let Some(state) = self.catalogue.log_mut(header.log_id) else {
+            return Err(no_such_log(header));
+        };
+        if header.first_seq > state.tail_seq {
+            return Err(Fatal {
+                reason: format!(
+                    "entry {}: log {} ends at seq {}, a trim keeps from {}",
+                    header.index, header.log_id, state.tail_seq, header.first_seq
+                ),
+            });
+        }
+        if is_planted(Mutant::TrimWhenAppended) {
+            state.first_seq = state.first_seq.max(header.first_seq);
+        }
+        self.trims.push_back(TrimInFlight {
+            index: header.index,
+            log_id: header.log_id,
+            first_seq: header.first_seq,
+        });
+        Ok(())
+    }
+
     /// Undoes what the entries from `from_index` on had moved, last one first.
     pub(super) fn truncate(&mut self, from_index: u64) {
         while let Some((index, entry)) = self.pending.pop_truncated(from_index) {
             match entry.kind {
                 EntryKind::Data => {
                     if let Some(state) = self.catalogue.log_mut(entry.log_id) {
-                        state.tail_seq = entry.first_seq;
+                        state.tail_seq -= u64::from(entry.record_count);
                     }
-                    if entry.producer_id != 0 {
+                    if entry.producer_id != 0 && !is_planted(Mutant::TruncationKeepsAnswer) {
                         self.producers.truncated(entry.producer_id, index);
                     }
                 }
-                EntryKind::LogCreate => self.catalogue.truncated(&entry.name, index),
+                _ if is_planted(Mutant::TruncationKeepsCreation) => {}
+                EntryKind::LogCreate => self.catalogue.truncated(index),
                 EntryKind::ProducerRegister => self.producers.registration_truncated(index),
                 _ => {}
             }
         }
+        self.members.truncate_from(from_index);
+        self.trims.retain(|trim| trim.index < from_index);
     }
 
     /// Applies everything up to `commit_index` and answers whoever waited for it.
     pub(super) fn apply_to(&mut self, commit_index: u64, outputs: &mut Outputs) {
-        while let Some((index, entry)) = self.pending.pop_committed(commit_index) {
-            match entry.kind {
-                EntryKind::Data => self.apply_data(index, entry, outputs),
-                EntryKind::LogCreate => self.apply_log_create(index, entry, outputs),
-                EntryKind::ProducerRegister => self.apply_producer_register(index, entry, outputs),
-                _ => {}
-            }
-            self.applied_index = index;
+        let mut waiters = Vec::new();
+        let mut others = Vec::new();
+        while let Some((index, term, entry)) = self.pending.pop_committed(commit_index) {
+            self.waiters.take(index, term, &mut waiters, &mut others);
+            self.apply(EntryId { term, index }, &entry, &mut waiters, outputs);
+            waiters.clear();
+        }
+        for reply in others {
+            outputs.replies.push((reply, outcome_unknown()));
         }
         assert_eq!(
-            self.applied_index, commit_index,
+            self.applied.id.index, commit_index,
             "what is committed is in the log"
         );
-        let applied_index = self.applied_index;
+        let applied_index = commit_index;
         self.reads_waiting.retain(|(read_index, ticket)| {
             let ready = *read_index <= applied_index;
             if ready {
@@ -156,84 +251,152 @@ impl Tables {
         });
     }
 
-    fn apply_data(&mut self, index: u64, mut entry: PendingEntry, outputs: &mut Outputs) {
-        if let Some(state) = self.catalogue.log_mut(entry.log_id) {
-            state.next_seq = entry.first_seq + u64::from(entry.record_count);
-            state.index.push(entry.first_seq, index);
-            if outputs.advanced.last() != Some(&entry.log_id) {
-                outputs.advanced.push(entry.log_id);
-            }
-        }
-        if entry.producer_id != 0 {
-            let unacked = entry.producer_unacked;
-            self.producers
-                .applied(entry.producer_id, entry.producer_seq, unacked, index);
-        }
-        let mut duplicate = false;
-        for reply in entry.waiters.drain(..) {
-            let appended = Appended {
-                log_id: entry.log_id,
-                first_seq: entry.first_seq,
-                record_count: entry.record_count,
-                duplicate,
-                producer_seq: entry.producer_seq,
-                term: entry.term,
-                index,
-            };
-            outputs.replies.push((reply, Answer::Appended(appended)));
-            duplicate = true;
-        }
-    }
-
-    fn apply_log_create(&mut self, index: u64, mut entry: PendingEntry, outputs: &mut Outputs) {
-        let state = self.catalogue.created(&entry.name, index);
-        let mut created = true;
-        for reply in entry.waiters.drain(..) {
-            outputs
-                .replies
-                .push((reply, Answer::Log(state.info(created))));
-            created = false;
-        }
-    }
-
-    fn apply_producer_register(
+    fn apply(
         &mut self,
-        index: u64,
-        mut entry: PendingEntry,
+        id: EntryId,
+        entry: &PendingEntry,
+        waiters: &mut Vec<Waiter>,
         outputs: &mut Outputs,
     ) {
-        self.producers.registration_applied(index);
-        for reply in entry.waiters.drain(..) {
-            let opened = ProducerOpened {
-                producer_id: index,
-                producer_epoch: 0,
-                in_flight_max: PRODUCER_IN_FLIGHT_MAX,
-            };
-            outputs.replies.push((reply, Answer::Producer(opened)));
+        let skipped = is_planted(Mutant::ApplySkipsAfterSnapshot)
+            && self.base_index > 0
+            && id.index == self.base_index + 1;
+        match entry.kind {
+            _ if skipped => {}
+            EntryKind::Data => self.apply_data(id, entry, waiters, outputs),
+            EntryKind::LogCreate => {
+                let state = self.catalogue.created(id.index);
+                for waiter in waiters.drain(..) {
+                    let info = state.info(!waiter.duplicate);
+                    outputs.replies.push((waiter.reply, Answer::Log(info)));
+                }
+            }
+            EntryKind::ProducerRegister => {
+                self.producers.registration_applied(id.index);
+                for waiter in waiters.drain(..) {
+                    let opened = ProducerOpened {
+                        producer_id: id.index,
+                        producer_epoch: 0,
+                        in_flight_max: PRODUCER_IN_FLIGHT_MAX,
+                    };
+                    outputs
+                        .replies
+                        .push((waiter.reply, Answer::Producer(opened)));
+                }
+            }
+            EntryKind::Configuration => self.members.apply(id.index),
+            EntryKind::LogTrim => self.apply_trim(id.index, waiters, outputs),
+            _ => {}
         }
+        let bytes = encoded_bytes(entry.body_len) as u64;
+        self.applied = Applied {
+            id,
+            header_crc: entry.header_crc,
+            append_time_us: entry.append_time_us,
+            bytes: self.applied.bytes + bytes,
+        };
+    }
+
+    fn apply_data(
+        &mut self,
+        id: EntryId,
+        entry: &PendingEntry,
+        waiters: &mut Vec<Waiter>,
+        outputs: &mut Outputs,
+    ) {
+        let Some(state) = self.catalogue.log_mut(entry.log_id) else {
+            return;
+        };
+        // It was checked to continue the log when it was appended.
+        let first_seq = state.next_seq;
+        state.next_seq += u64::from(entry.record_count);
+        state.index.push(first_seq, id.index);
+        if outputs.advanced.last() != Some(&entry.log_id) {
+            outputs.advanced.push(entry.log_id);
+        }
+        if entry.producer_id != 0 {
+            self.producers
+                .applied(entry.producer_id, entry.producer_unacked, id.index);
+        }
+        for waiter in waiters.drain(..) {
+            let appended = Appended {
+                log_id: entry.log_id,
+                first_seq,
+                record_count: entry.record_count,
+                duplicate: waiter.duplicate,
+                producer_seq: waiter.producer_seq,
+                term: id.term,
+                index: id.index,
+            };
+            outputs
+                .replies
+                .push((waiter.reply, Answer::Appended(appended)));
+        }
+    }
+
+    fn apply_trim(&mut self, index: u64, waiters: &mut Vec<Waiter>, outputs: &mut Outputs) {
+        let Some(trim) = self.trims.pop_front() else {
+            return;
+        };
+        assert_eq!(trim.index, index, "trims are applied in order");
+        if let Some(state) = self.catalogue.trimmed(trim.log_id, trim.first_seq) {
+            for waiter in waiters.drain(..) {
+                let info = state.info(false);
+                outputs.replies.push((waiter.reply, Answer::Log(info)));
+            }
+        }
+    }
+
+    /// The configuration of the applied members; the empty one before a joining node has heard of any.
+    pub(super) fn applied_configuration(&self) -> Configuration {
+        configuration_of(self.members.applied().1).unwrap_or_default()
     }
 
     /// A read is confirmed: it may be served once `index` is applied.
     pub(super) fn read_ready(&mut self, index: u64, ticket: u64, outputs: &mut Outputs) {
-        if index <= self.applied_index {
+        if index <= self.applied.id.index || is_planted(Mutant::ReadBeforeApply) {
             outputs.reads_ready.push(ticket);
         } else {
             self.reads_waiting.push((index, ticket));
         }
     }
 
+    /// Confirmed reads that wait to be applied.
+    pub(super) fn reads_waiting(&self) -> usize {
+        self.reads_waiting.len()
+    }
+
+    /// Takes over the reads that waited on tables that these replace.
+    pub(super) fn keep_reads_of(&mut self, before: Self) {
+        self.reads_waiting = before.reads_waiting;
+    }
+
     /// Losing the lead means that the outcome of what is in flight is unknown, never that it failed: a
     /// retry under the same producer sequence settles it.
     pub(super) fn release_waiters(&mut self, outputs: &mut Outputs) {
-        let message = "this node lost the lead before the entry was committed";
-        for entry in self.pending.iter_mut() {
-            for reply in entry.waiters.drain(..) {
-                let refusal = Refusal::new(ErrorCode::OutcomeUnknown, message);
-                outputs.replies.push((reply, Answer::Refused(refusal)));
-            }
+        if is_planted(Mutant::WaitersKept) {
+            return;
+        }
+        for reply in self.waiters.take_all() {
+            outputs.replies.push((reply, outcome_unknown()));
         }
         for (_, ticket) in self.reads_waiting.drain(..) {
             outputs.reads_failed.push(ticket);
         }
     }
+}
+
+fn no_such_log(header: &BatchHeader) -> Fatal {
+    Fatal {
+        reason: format!(
+            "entry {}: log {} does not exist",
+            header.index, header.log_id
+        ),
+    }
+}
+
+/// The answer to what was in flight when the lead was lost.
+pub(super) fn outcome_unknown() -> Answer {
+    let message = "this node lost the lead before the entry was committed";
+    Answer::Refused(Refusal::new(ErrorCode::OutcomeUnknown, message))
 }

@@ -37,8 +37,7 @@ impl Replica {
         let (next_seq, tail_seq) = (state.next_seq, state.tail_seq);
         if first_seq > tail_seq {
             let message = format!("the log's next seq is {next_seq}, {first_seq} is beyond it");
-            let refusal =
-                Refusal::numbers(ErrorCode::TrimBeyondTail, next_seq, first_seq, message);
+            let refusal = Refusal::numbers(ErrorCode::TrimBeyondTail, next_seq, first_seq, message);
             self.refuse_for_good(now, reply, refusal);
             return Ok(());
         }

@@ -203,6 +203,8 @@ impl Service {
                 Answer::Appended(appended) => context.reply(to, &appended, &[]),
                 Answer::Log(info) => context.reply(to, &info, &[]),
                 Answer::Producer(opened) => context.reply(to, &opened, &[]),
+                Answer::Members(listed) => context.reply(to, &listed, &[]),
+                Answer::Transferred(transferred) => context.reply(to, &transferred, &[]),
                 Answer::Refused(refusal) => context.refuse(to, &refusal),
             }
         }

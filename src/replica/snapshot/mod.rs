@@ -12,7 +12,7 @@ pub(super) use receive::Receiving;
 pub(super) use send::Sending;
 
 use super::tables::Tables;
-use super::{EntryLog, Fatal, Replica, ReplicaConfig};
+use super::{EntryLog, Fatal, Now, Replica, ReplicaConfig};
 use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{EntryId, Raft};
 
@@ -144,9 +144,9 @@ impl Replica {
     ///
     /// What a peer is being sent, and what one that answers is about to need, stays.
     #[must_use]
-    pub fn compaction(&self) -> Option<u64> {
+    pub fn compaction(&self, now: Now) -> Option<u64> {
         let first_index = self.raft.first_index();
-        let limit = self.last_given_up_index().min(self.pinned_index());
+        let limit = self.last_given_up_index().min(self.pinned_index(now));
         let mut kept = self.snapshots.kept.iter().rev();
         let found = kept.find(|id| id.index <= limit)?;
         (found.index + 1 > first_index).then_some(found.index + 1)
@@ -157,8 +157,8 @@ impl Replica {
     ///
     /// # Errors
     /// [`Fatal`]
-    pub fn compact(&mut self, log: &mut impl EntryLog) -> Result<Option<u64>, Fatal> {
-        let Some(first_index_kept) = self.compaction() else {
+    pub fn compact(&mut self, now: Now, log: &mut impl EntryLog) -> Result<Option<u64>, Fatal> {
+        let Some(first_index_kept) = self.compaction(now) else {
             return Ok(None);
         };
         log.truncate_prefix(first_index_kept)?;
@@ -170,24 +170,27 @@ impl Replica {
     }
 
     /// Every record at or below this index has been trimmed, and the index is committed and on disk here.
+    /// Where a log's first record is, is known to within some entries only, so what was let go counts too.
     fn last_given_up_index(&self) -> u64 {
         let needed = self.tables.catalogue.first_index_needed();
         needed
             .saturating_sub(1)
             .min(self.raft.commit_index_durable())
+            .max(self.raft.first_index() - 1)
     }
 
     /// What peers still need: the snapshot that one is getting, and the log after what those that answer
     /// have, unless they are far behind.
-    fn pinned_index(&self) -> u64 {
+    fn pinned_index(&self, now: Now) -> u64 {
         let near = |match_index: u64| {
             match_index + self.config.snapshot_entries > self.raft.last().index
                 && match_index + 1 >= self.raft.first_index()
         };
-        let since_us = self.active_since_us();
-        let peers = self.raft.progress().filter(|peer| {
-            peer.last_active_us >= since_us && near(peer.match_index)
-        });
+        let since_us = self.active_since_us(now);
+        let peers = self
+            .raft
+            .progress()
+            .filter(|peer| peer.last_active_us >= since_us && near(peer.match_index));
         let needed = peers.map(|peer| peer.match_index).min();
         let sent = self.sending.lowest_index();
         needed.unwrap_or(u64::MAX).min(sent.unwrap_or(u64::MAX))

@@ -46,7 +46,9 @@ pub enum SnapshotProblem {
     #[error("snapshot: {0}")]
     Content(DecodeError),
     /// It is not what was announced.
-    #[error("the snapshot was announced as of entry {expected} of group {group_id}, it is of {found}")]
+    #[error(
+        "the snapshot was announced as of entry {expected} of group {group_id}, it is of {found}"
+    )]
     Other {
         /// As announced.
         expected: EntryId,

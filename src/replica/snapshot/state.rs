@@ -113,9 +113,13 @@ impl StateSnapshot {
     pub fn encoded_bytes(&self) -> u64 {
         const HEAD: usize = 8 + 4 + 4 + 16 + 8 + 16 + 4 + 4 + 4 + 4;
         let logs = self.logs.iter();
-        let logs: usize = logs.map(|log| 46 + log.name.len() + 16 * log.marks.len()).sum();
+        let logs: usize = logs
+            .map(|log| 46 + log.name.len() + 16 * log.marks.len())
+            .sum();
         let producers = self.producers.iter();
-        let producers: usize = producers.map(|producer| 32 + 28 * producer.answers.len()).sum();
+        let producers: usize = producers
+            .map(|producer| 32 + 28 * producer.answers.len())
+            .sum();
         (HEAD + self.members.encode().len() + logs + producers) as u64
     }
 
@@ -196,7 +200,10 @@ impl StateSnapshot {
             return Err(invalid("state snapshot's last entry", self.last.index));
         }
         if !is_configuration || self.configuration_index > self.last.index {
-            return Err(invalid("state snapshot's members", self.configuration_index));
+            return Err(invalid(
+                "state snapshot's members",
+                self.configuration_index,
+            ));
         }
         Ok(())
     }

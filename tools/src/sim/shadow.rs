@@ -226,6 +226,14 @@ impl EntryLog for ShadowLog {
         self.log.has_room(bytes)
     }
 
+    fn has_room_for_control(&self, bytes: usize) -> Result<(), LogRefusal> {
+        self.log.has_room_for_control(bytes)
+    }
+
+    fn last_crc(&self) -> u32 {
+        self.log.last_crc()
+    }
+
     fn append(&mut self, header: &mut BatchHeader, body: &[u8]) -> Result<(), LogRefusal> {
         EntryLog::append(&mut self.log, header, body)?;
         let entry = Entry::new(header, self.log.wal.last_crc(), body);
@@ -243,6 +251,18 @@ impl EntryLog for ShadowLog {
     fn truncate_suffix(&mut self, from_index: u64) -> Result<(), LogRefusal> {
         self.log.truncate_suffix(from_index)?;
         self.shadow.truncate(from_index);
+        Ok(())
+    }
+
+    fn truncate_prefix(&mut self, first_index_kept: u64) -> Result<(), LogRefusal> {
+        self.log.truncate_prefix(first_index_kept)?;
+        self.shadow.compact(self.log.wal.first_index());
+        Ok(())
+    }
+
+    fn reset(&mut self, next_index: u64, term: u64, crc: u32) -> Result<(), LogRefusal> {
+        self.log.reset(next_index, term, crc)?;
+        self.shadow.reset(next_index);
         Ok(())
     }
 

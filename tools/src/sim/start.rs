@@ -4,7 +4,7 @@ use drave::node::{Completion, GroupLog};
 use drave::raft::{self, HardState, NodeId};
 use drave::replica::{EntryLog, HardStateRecord, Replica, ReplicaConfig, Restorer};
 use drave_batch::control::{Member, MemberRole, Members};
-use drave_batch::{BatchHeader, DecodeError};
+use drave_batch::{BatchRef, DecodeError};
 use drave_wal::{Behaviour, MemoryDisk, Wal};
 
 use super::plan::{Limits, Timers};
@@ -129,17 +129,17 @@ impl Setup {
             record_bytes_max: RECORD_BYTES_MAX,
             logs_max: 64,
             producers_max: self.limits.producers_max,
+            ..ReplicaConfig::default()
         };
         let content = |error: &dyn std::fmt::Display| Refused::Content(error.to_string());
         let mut restorer = Restorer::new(config, record, self.members.clone());
         let mut problem = None;
-        let mut push = |header: &BatchHeader, body: &[u8]| {
+        let push = |batch: &BatchRef<'_>| {
             if problem.is_none() {
-                problem = restorer.push(header, body).err();
+                problem = restorer.push(batch).err();
             }
         };
-        read_all(&log.log, |batch| push(&batch.header, batch.body()))
-            .map_err(|error| Refused::Log(error.to_string()))?;
+        read_all(&log.log, push).map_err(|error| Refused::Log(error.to_string()))?;
         if let Some(problem) = problem {
             return Err(content(&problem));
         }
