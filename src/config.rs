@@ -117,6 +117,9 @@ pub struct RaftConfig {
     pub append_bytes_max: Size,
     /// Bytes of entries that a leader takes before they are committed; beyond it answers "busy".
     pub uncommitted_bytes_max: Size,
+    /// Serve linearizable reads from a lease, on the promise that clocks run apart by no more than so many
+    /// parts in a million. Absent: every read asks a quorum. The same on every node of a cluster.
+    pub lease_drift_ppm: Option<u32>,
 }
 
 impl Default for RaftConfig {
@@ -129,6 +132,7 @@ impl Default for RaftConfig {
             window_bytes_max: mib(16),
             append_bytes_max: mib(1),
             uncommitted_bytes_max: mib(64),
+            lease_drift_ppm: None,
         }
     }
 }
@@ -148,6 +152,28 @@ impl Default for WalConfig {
         Self {
             segment_bytes: mib(64),
             group_bytes_max: Size(512 << 10),
+        }
+    }
+}
+
+/// `[snapshots]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotsConfig {
+    /// Applied entries after which the replica's state is stored: what a restart has to read again.
+    pub entries: u64,
+    /// Bytes of applied entries after which it is stored, if that is sooner.
+    pub log_bytes: Size,
+    /// Bytes of one snapshot at most: what is taken into memory from a leader.
+    pub bytes_max: Size,
+}
+
+impl Default for SnapshotsConfig {
+    fn default() -> Self {
+        Self {
+            entries: 65_536,
+            log_bytes: mib(64),
+            bytes_max: mib(256),
         }
     }
 }
@@ -196,6 +222,8 @@ pub struct NodeConfig {
     pub raft: RaftConfig,
     /// The write-ahead log.
     pub wal: WalConfig,
+    /// Snapshots of the replica's state.
+    pub snapshots: SnapshotsConfig,
     /// Limits.
     pub limits: LimitsConfig,
 }
@@ -270,6 +298,24 @@ impl NodeConfig {
             return refuse(
                 "raft.uncommitted_bytes_max",
                 format!("must be at least {}", 2 * batch),
+            );
+        }
+        if raft.lease_drift_ppm.is_some_and(|ppm| ppm > 100_000) {
+            return refuse("raft.lease_drift_ppm", "must be at most 100000".to_owned());
+        }
+        if self.snapshots.entries < 8 {
+            return refuse("snapshots.entries", "must be at least 8".to_owned());
+        }
+        if !(1 << 20..=1 << 32).contains(&self.snapshots.bytes_max.0) {
+            return refuse(
+                "snapshots.bytes_max",
+                "must be from 1MiB to 4GiB".to_owned(),
+            );
+        }
+        if self.limits.connections_max.is_some_and(|max| max < 8) {
+            return refuse(
+                "limits.connections_max",
+                "must be at least 8: the other nodes need some".to_owned(),
             );
         }
         let limit = u64::from(drave_batch::RECORD_BYTES_MAX);
@@ -364,6 +410,10 @@ mod tests {
                 "limits.record_bytes_max",
             ),
             ("[wal]\nsegment_bytes = \"1MiB\"", "wal.segment_bytes"),
+            ("[raft]\nlease_drift_ppm = 200000", "raft.lease_drift_ppm"),
+            ("[snapshots]\nentries = 1", "snapshots.entries"),
+            ("[snapshots]\nbytes_max = \"1KiB\"", "snapshots.bytes_max"),
+            ("[limits]\nconnections_max = 0", "limits.connections_max"),
         ] {
             match parse(text) {
                 Err(ConfigError::Value { key, .. }) => assert_eq!(key, expected),

@@ -8,20 +8,22 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use drave_batch::wire::{self, ErrorCode, Lane, MessageKind, Role};
-use drave_net::handshake::Limits;
-use drave_net::{CloseReason, ConnId, Dial, Flush, Frame, Identity, Net, NetConfig, NetEvent};
+use drave_batch::wire::{self, ErrorCode, MessageKind, Role};
+use drave_net::handshake::{HandshakeError, Limits};
+use drave_net::{CloseReason, ConnId, DialError, Flush, Frame, Identity, Net, NetConfig, NetEvent};
 use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
 use super::group_log::Completion;
-use super::peers::{Lost, Peers};
+use super::helper::Finished;
+use super::peers::{Dialing, Lost, Peers};
 use super::pins::Pins;
+use super::snapshots::{Origin, SnapshotFiles};
 use super::start::Opened;
 use super::watch::DiskWatch;
 use super::{GroupLog, Helper, JobKey, NodeError, translate};
-use crate::raft::RoleKind;
-use crate::replica::{AppendTaken, Fatal, Now, Replica};
+use crate::raft::{Durable, RoleKind};
+use crate::replica::{AppendTaken, Fatal, Now, Replica, SnapshotTaken};
 use crate::service::{Context, NodeFacts, Served, Service, role_name};
 use crate::store::Store;
 
@@ -46,6 +48,11 @@ pub(super) struct Node {
     service: Service,
     facts: NodeFacts,
     pins: Rc<std::cell::RefCell<Pins>>,
+    /// Where connections to peers leave from.
+    source: Option<IpAddr>,
+    snapshots: SnapshotFiles,
+    /// Members that were still being told that they have left, when that was last looked at.
+    departing: usize,
     keepalive_due_us: u64,
     /// Connections closed for what they sent, until they are gone: frames of theirs may be on the way.
     closing: HashSet<ConnId>,
@@ -65,15 +72,11 @@ impl Node {
             replica,
             helper,
             pins,
+            snapshots,
             io_engine,
         } = opened;
         let identity = &store.identity;
-        let own = identity
-            .members
-            .members
-            .iter()
-            .find(|member| member.node_id == identity.node_id);
-        let address = own.map_or(String::new(), |member| member.address.clone());
+        let address = identity.address.clone();
         let listen = resolve(&address).map_err(|source| NodeError::Listen {
             address: address.clone(),
             source,
@@ -105,32 +108,15 @@ impl Node {
         })?;
         tracing::info!(address, "listening");
 
-        let others = identity
-            .members
-            .members
-            .iter()
-            .filter(|m| m.node_id != identity.node_id);
-        let ids: Vec<u64> = others.clone().map(|member| member.node_id).collect();
-        let mut peers = Peers::new(0, config.raft.append_bytes_max.0, ids.into_iter());
-        for member in others {
-            for lane in [Lane::Control, Lane::Append] {
-                let dial = net.dial(Dial {
-                    node_id: member.node_id,
-                    lane,
-                    address: member.address.clone(),
-                    source: source_address(listen),
-                    incarnation: pins.borrow().known(member.node_id),
-                });
-                peers.dialing(dial, member.node_id, lane);
-            }
-        }
+        let peers = Peers::new(0, config.raft.append_bytes_max.0);
         let facts = NodeFacts {
             group_id: 0,
             node_id: identity.node_id,
             io_engine,
             started_us: clock.now().mono_us,
+            fault: String::new(),
         };
-        Ok(Self {
+        let mut node = Self {
             net: Rc::new(net),
             clock,
             log,
@@ -140,12 +126,46 @@ impl Node {
             service: Service::new(config.limits.tails_max as usize),
             facts,
             pins,
+            source: source_address(listen),
+            snapshots,
+            departing: 0,
             keepalive_due_us: 0,
             closing: HashSet::new(),
             events: Vec::new(),
             completions: Vec::new(),
             _store: store,
-        })
+        };
+        node.follow_members();
+        Ok(node)
+    }
+
+    /// Dials and judges peers by the members in force, and by those that are still told they have left.
+    fn follow_members(&mut self) {
+        self.replica.outputs.members_changed = false;
+        let members = self.replica.members().clone();
+        let raft = self.replica.raft();
+        let departing: Vec<u64> = raft
+            .progress()
+            .filter(|peer| peer.is_departing)
+            .map(|peer| peer.peer.0)
+            .collect();
+        self.departing = departing.len();
+        self.pins
+            .borrow_mut()
+            .follow(members.clone(), departing.clone());
+        let pins = self.pins.borrow();
+        let mut wanted = Vec::new();
+        for member in &members.members {
+            if member.node_id != self.facts.node_id {
+                let dialing = Dialing {
+                    address: member.address.clone(),
+                    source: self.source,
+                    incarnation: pins.known(member.node_id),
+                };
+                wanted.push((member.node_id, dialing));
+            }
+        }
+        self.peers.follow(&self.net, &wanted, &departing);
     }
 
     /// Runs until `stop` completes or the group cannot be served.
@@ -221,30 +241,53 @@ impl Node {
         let now = self.clock.now();
         self.take_completions(now)?;
         self.take_events(now)?;
-        self.take_helper_results(now);
+        self.take_helper_results(now)?;
         if self.replica.next_deadline_us() <= now.mono_us {
             self.replica.tick(now, &mut self.log)?;
         }
-        let mut context = Context {
-            now,
-            net: &self.net,
-            replica: &mut self.replica,
-            log: &mut self.log,
-            helper: &self.helper,
-            facts: &self.facts,
-        };
-        if self.keepalive_due_us <= now.mono_us {
+        let keepalive_is_due = self.keepalive_due_us <= now.mono_us;
+        if keepalive_is_due {
             self.keepalive_due_us = now.mono_us + KEEPALIVE_US;
-            self.service.keepalive(&mut context);
         }
-        self.service.turn(&mut context);
+        let (service, mut context) = self.lend(now);
+        if keepalive_is_due {
+            service.keepalive(&mut context);
+        }
+        service.turn(&mut context);
+        self.turn_snapshots(now)?;
+        if self.replica.outputs.members_changed || self.departing != self.count_departing() {
+            self.follow_members();
+        }
         self.replica.set_credit(self.log.credit_bytes());
         self.send_messages();
         // Appends leave before the own write starts: the two run in parallel (thesis section 10.2.1).
         self.peers
             .pull(now, &self.net, &mut self.replica, &self.log, &self.helper);
+        self.peers.pull_snapshots(
+            now,
+            &self.net,
+            &mut self.replica,
+            &mut self.snapshots,
+            &self.helper,
+        );
+        self.hand_over_if_unreadable(now)?;
         self.log.wal.submit();
         self.tell_roles();
+        Ok(())
+    }
+
+    /// A leader that cannot read what a peer needs lets one lead that can.
+    fn hand_over_if_unreadable(&mut self, now: Now) -> Result<(), Fatal> {
+        let Some(reason) = self.peers.take_unreadable() else {
+            return Ok(());
+        };
+        self.facts.fault = format!("part of the log cannot be read: {reason}");
+        if self.replica.hand_over(now, &mut self.log)? {
+            tracing::error!(
+                reason,
+                "handing the lead over: a peer needs what cannot be read here"
+            );
+        }
         Ok(())
     }
 
@@ -304,6 +347,7 @@ impl Node {
                     return Ok(());
                 }
                 self.save_pins()?;
+                self.facts.fault.clear();
                 if let Some(peer) = self.peers.dialed(dial, conn) {
                     tracing::info!(peer = peer.0, "connected to peer");
                     self.replica.on_peer_link(now, peer, true, &mut self.log)?;
@@ -315,6 +359,7 @@ impl Node {
                     .dialed_node(dial)
                     .map_or(0, |(node_id, _)| node_id);
                 tracing::warn!(peer, %reason, "peer not reached; trying on");
+                self.note_refusal(peer, &reason);
             }
             NetEvent::Frame { conn, .. } if self.closing.contains(&conn) => {}
             NetEvent::Frame { conn, frame } => self.on_frame(now, conn, &frame)?,
@@ -342,6 +387,28 @@ impl Node {
         Ok(())
     }
 
+    /// A peer that does not take this node for a member knows something that an operator should.
+    fn note_refusal(&mut self, peer: u64, reason: &DialError) {
+        let DialError::Refused {
+            error: HandshakeError::Rejected { code, message, .. },
+            ..
+        } = reason
+        else {
+            return;
+        };
+        if !matches!(
+            code,
+            Some(ErrorCode::UnknownMember | ErrorCode::WrongIncarnation)
+        ) {
+            return;
+        }
+        let fault = format!("node {peer} refuses this node: {message}");
+        if self.facts.fault != fault {
+            tracing::error!("{fault}");
+            self.facts.fault = fault;
+        }
+    }
+
     /// A peer's incarnation is on disk before anything it says counts.
     fn save_pins(&mut self) -> Result<(), Fatal> {
         self.pins.borrow_mut().save().map_err(|error| Fatal {
@@ -351,15 +418,8 @@ impl Node {
 
     fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Fatal> {
         let Some(peer) = self.peers.node_of(conn) else {
-            let mut context = Context {
-                now,
-                net: &self.net,
-                replica: &mut self.replica,
-                log: &mut self.log,
-                helper: &self.helper,
-                facts: &self.facts,
-            };
-            if self.service.on_frame(&mut context, conn, frame)? == Served::Closing {
+            let (service, mut context) = self.lend(now);
+            if service.on_frame(&mut context, conn, frame)? == Served::Closing {
                 self.closing.insert(conn);
             }
             return Ok(());
@@ -391,6 +451,23 @@ impl Node {
                 }
                 Err(error) => error.to_string(),
             }
+        } else if frame.header.kind == MessageKind::SnapshotChunk {
+            match wire::decode_head::<wire::SnapshotChunk>(&frame.header, &frame.head) {
+                Ok(chunk) => match self.replica.on_snapshot_chunk(peer, &chunk, &frame.payload) {
+                    SnapshotTaken::Stepped | SnapshotTaken::Ignored => return Ok(()),
+                    SnapshotTaken::Invalid(problem) => problem.to_string(),
+                },
+                Err(error) => error.to_string(),
+            }
+        } else if frame.header.kind == MessageKind::SnapshotReply {
+            match wire::decode_head::<wire::SnapshotReply>(&frame.header, &frame.head) {
+                Ok(reply) => {
+                    return self
+                        .replica
+                        .on_snapshot_reply(now, peer, &reply, &mut self.log);
+                }
+                Err(error) => error.to_string(),
+            }
         } else {
             match translate::from_wire(frame) {
                 Ok(message) => return self.replica.step(now, peer, message, &mut self.log),
@@ -403,25 +480,115 @@ impl Node {
         Ok(())
     }
 
-    fn take_helper_results(&mut self, now: Now) {
-        while let Some((key, result)) = self.helper.take() {
-            match key {
-                JobKey::Peer { node_id, term } => {
+    /// What a request may touch, and who serves it.
+    fn lend(&mut self, now: Now) -> (&mut Service, Context<'_>) {
+        let context = Context {
+            now,
+            net: &self.net,
+            replica: &mut self.replica,
+            log: &mut self.log,
+            helper: &self.helper,
+            facts: &self.facts,
+        };
+        (&mut self.service, context)
+    }
+
+    fn count_departing(&self) -> usize {
+        let peers = self.replica.raft().progress();
+        peers.filter(|peer| peer.is_departing).count()
+    }
+
+    fn take_helper_results(&mut self, now: Now) -> Result<(), Fatal> {
+        while let Some(finished) = self.helper.take() {
+            match finished {
+                Finished::Read(JobKey::Peer { node_id, term }, result) => {
                     self.peers
                         .on_cold(now, &self.net, &mut self.replica, node_id, term, result);
                 }
-                JobKey::Scan(key) => {
-                    let context = Context {
+                Finished::Read(JobKey::Scan(key), result) => {
+                    let (service, context) = self.lend(now);
+                    service.on_cold(&context, key, result);
+                }
+                Finished::SnapshotRead(to, plan, piece) => {
+                    self.peers.on_snapshot_read(
                         now,
-                        net: &self.net,
-                        replica: &mut self.replica,
-                        log: &mut self.log,
-                        helper: &self.helper,
-                        facts: &self.facts,
-                    };
-                    self.service.on_cold(&context, key, result);
+                        &self.net,
+                        &mut self.replica,
+                        to,
+                        &plan,
+                        piece,
+                    );
+                }
+                Finished::SnapshotStored(id, Ok(())) => {
+                    tracing::info!(snapshot = %id, "snapshot stored");
+                    self.snapshots.stored(id, Origin::Own);
+                    self.replica.snapshot_stored(id.index);
+                    self.forget_snapshots();
+                }
+                Finished::SnapshotStored(id, Err(error)) => {
+                    tracing::warn!(snapshot = %id, %error, "snapshot not stored");
+                    self.replica.snapshot_not_stored(id.index);
+                }
+                Finished::ReceivedStored(id, Ok(())) => {
+                    tracing::info!(snapshot = %id, "snapshot received");
+                    self.snapshots.stored(id, Origin::Received);
+                    let durable = Durable::attest(id);
+                    self.replica
+                        .on_snapshot_durable(now, durable, &mut self.log)?;
+                    self.forget_snapshots();
+                }
+                Finished::ReceivedStored(id, Err(error)) => {
+                    tracing::warn!(snapshot = %id, %error, "snapshot received and not stored");
+                    self.replica.on_snapshot_not_durable(id);
+                }
+                Finished::Removed(Ok(())) => {}
+                Finished::Removed(Err(error)) => {
+                    tracing::warn!(%error, "an old snapshot was not removed");
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot when one is due, stores what a leader sent, lets the log begin later when it may.
+    fn turn_snapshots(&mut self, now: Now) -> Result<(), Fatal> {
+        if self.replica.snapshot_due() {
+            let snapshot = self.replica.take_snapshot();
+            let id = snapshot.last;
+            let store = self.snapshots.store(id, Origin::Own, snapshot.encode());
+            if !self
+                .helper
+                .run(move || Finished::SnapshotStored(id, store()))
+            {
+                self.replica.snapshot_not_stored(id.index);
+            }
+        }
+        if let Some((id, bytes)) = self.replica.outputs.store_snapshot.take() {
+            let store = self.snapshots.store(id, Origin::Received, bytes);
+            if !self
+                .helper
+                .run(move || Finished::ReceivedStored(id, store()))
+            {
+                self.replica.on_snapshot_not_durable(id);
+            }
+        }
+        if let Some(first_index) = self.replica.compact(now, &mut self.log)? {
+            tracing::info!(first_index, "log compacted");
+            self.forget_snapshots();
+        }
+        if std::mem::take(&mut self.replica.outputs.log_replaced) {
+            tracing::warn!("the log was replaced by a snapshot of the leader");
+        }
+        for (to, reply) in std::mem::take(&mut self.replica.outputs.snapshot_replies) {
+            self.peers.answer_snapshot(&self.net, to, &reply);
+        }
+        Ok(())
+    }
+
+    fn forget_snapshots(&mut self) {
+        if let Some(remove) = self.snapshots.forget_others(self.replica.snapshots_kept()) {
+            // When too many jobs wait, the files stay until the next start looks at them.
+            self.helper.run(move || Finished::Removed(remove()));
         }
     }
 

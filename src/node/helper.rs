@@ -1,18 +1,22 @@
-//! The helper thread: work that may block (cold pages of mapped segments), off the thread that owns the
-//! group. Bounded; who finds it full tries again later.
+//! The helper thread: work that may block (cold pages of mapped files, snapshot files), off the thread that
+//! owns the group. Bounded; who finds it full tries again later.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use drave_wal::{ColdRead, ReadError, Slices};
 use tokio::sync::Notify;
+
+use crate::raft::{EntryId, NodeId};
+use crate::replica::SnapshotPlan;
 
 /// Jobs that may wait.
 const JOBS_MAX: usize = 256;
 
-/// What a job is for; comes back with its result.
+/// What a read is for; comes back with its result.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub(crate) enum JobKey {
     /// Entries for a peer.
@@ -27,7 +31,20 @@ pub(crate) enum JobKey {
 }
 
 /// A finished job.
-pub(crate) type Finished = (JobKey, Result<Slices, ReadError>);
+pub(crate) enum Finished {
+    /// Entries were read.
+    Read(JobKey, Result<Slices, ReadError>),
+    /// A snapshot of this node's own was stored.
+    SnapshotStored(EntryId, std::io::Result<()>),
+    /// A snapshot that a leader sent was stored.
+    ReceivedStored(EntryId, std::io::Result<()>),
+    /// A piece of a snapshot, and the length of the whole.
+    SnapshotRead(NodeId, SnapshotPlan, std::io::Result<(Bytes, u64)>),
+    /// Snapshots were removed.
+    Removed(std::io::Result<()>),
+}
+
+type Job = Box<dyn FnOnce() -> Finished + Send>;
 
 #[derive(Default)]
 struct Results {
@@ -35,9 +52,9 @@ struct Results {
     notify: Notify,
 }
 
-/// A thread that runs reads. Dropping it lets the running job finish.
+/// A thread that runs jobs in order. Dropping it lets the running job finish.
 pub(crate) struct Helper {
-    jobs: Option<SyncSender<(JobKey, ColdRead)>>,
+    jobs: Option<SyncSender<Job>>,
     results: Arc<Results>,
     thread: Option<JoinHandle<()>>,
 }
@@ -57,15 +74,17 @@ impl Helper {
         })
     }
 
-    /// Queues a job; `false` when too many wait.
+    /// Queues a read; `false` when too many jobs wait.
     pub(crate) fn submit(&self, key: JobKey, job: ColdRead) -> bool {
+        self.run(move || Finished::Read(key, job.run()))
+    }
+
+    /// Queues any job; `false` when too many wait.
+    pub(crate) fn run(&self, job: impl FnOnce() -> Finished + Send + 'static) -> bool {
         let Some(jobs) = &self.jobs else {
             return false;
         };
-        match jobs.try_send((key, job)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        }
+        jobs.try_send(Box::new(job)).is_ok()
     }
 
     /// Waits until a job has finished. Cancel-safe.
@@ -83,9 +102,9 @@ impl Helper {
     }
 }
 
-fn work(jobs: &Receiver<(JobKey, ColdRead)>, results: &Results) {
-    while let Ok((key, job)) = jobs.recv() {
-        let finished = (key, job.run());
+fn work(jobs: &Receiver<Job>, results: &Results) {
+    while let Ok(job) = jobs.recv() {
+        let finished = job();
         results
             .finished
             .lock()

@@ -10,6 +10,7 @@ mod group_log;
 mod helper;
 mod peers;
 mod pins;
+mod snapshots;
 mod start;
 mod translate;
 mod watch;

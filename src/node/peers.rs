@@ -4,22 +4,38 @@
 //! the connection that brought the request. A message without a connection is lost, as any message may
 //! be. Appends are pulled: a peer gets the next one when its connection has room.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use drave_batch::wire::{self, Lane, Message as WireMessage};
-use drave_net::{ConnId, DialId, Net};
+use drave_net::{ConnId, Dial, DialId, Net};
 use drave_wal::{Read, ReadError, Slices};
 
 use super::GroupLog;
 use super::helper::{Helper, JobKey};
+use super::snapshots::SnapshotFiles;
 use super::translate;
 use crate::raft::{AppendPlan, Message, NodeId};
-use crate::replica::{Now, Replica};
+use crate::replica::{Now, Replica, SnapshotPlan};
 
 /// Bytes queued on a peer's append connection beyond which it is not given more: enough to keep the
 /// socket busy while the loop turns, little enough that nothing old waits in front of news.
 const APPEND_QUEUE_BYTES_HIGH: usize = 2 << 20;
+
+/// The same for snapshots, which wait behind entries.
+const SNAPSHOT_QUEUE_BYTES_HIGH: usize = 512 << 10;
+
+/// How to reach a member.
+#[derive(Clone, Debug)]
+pub(super) struct Dialing {
+    /// HOST:PORT.
+    pub address: String,
+    /// Where connections leave from.
+    pub source: Option<IpAddr>,
+    /// The incarnation it must have, if it is known.
+    pub incarnation: Option<u128>,
+}
 
 /// Between attempts to read entries that could not be read.
 const UNREADABLE_RETRY_US: u64 = 1_000_000;
@@ -34,6 +50,10 @@ struct Peer {
     append_in: Option<ConnId>,
     /// A read of old entries for it is under way.
     reads_disk: bool,
+    /// A read of a snapshot for it is under way.
+    reads_snapshot: bool,
+    /// The standing orders to be connected to it, one for each lane; none for a node that only came to us.
+    dials: Vec<DialId>,
     /// Entries for it could not be read: not tried again before then.
     unreadable_until_us: u64,
 }
@@ -53,29 +73,69 @@ pub(super) enum Lost {
 pub(super) struct Peers {
     group_id: u32,
     append_bytes_max: usize,
-    peers: HashMap<u64, Peer>,
+    peers: BTreeMap<u64, Peer>,
     dials: HashMap<DialId, (u64, Lane)>,
     /// The peer behind a connection, whoever dialed it.
     connections: HashMap<ConnId, u64>,
+    /// What this node's log could not be read for, since this was last taken.
+    unreadable: Option<String>,
 }
 
 impl Peers {
-    pub(super) fn new(
-        group_id: u32,
-        append_bytes_max: u64,
-        node_ids: impl Iterator<Item = u64>,
-    ) -> Self {
+    pub(super) fn new(group_id: u32, append_bytes_max: u64) -> Self {
         Self {
             group_id,
             append_bytes_max: append_bytes_max as usize,
-            peers: node_ids.map(|id| (id, Peer::default())).collect(),
+            peers: BTreeMap::new(),
             dials: HashMap::new(),
             connections: HashMap::new(),
+            unreadable: None,
         }
     }
 
-    pub(super) fn dialing(&mut self, dial: DialId, node_id: u64, lane: Lane) {
-        self.dials.insert(dial, (node_id, lane));
+    /// Dials whoever of `wanted` is not dialed yet, and stops dialing whoever is not among them.
+    /// `kept` are left as they are.
+    pub(super) fn follow(&mut self, net: &Net, wanted: &[(u64, Dialing)], kept: &[u64]) {
+        for (node_id, dialing) in wanted {
+            let peer = self.peers.entry(*node_id).or_default();
+            if !peer.dials.is_empty() {
+                continue;
+            }
+            for lane in [Lane::Control, Lane::Append] {
+                let dial = net.dial(Dial {
+                    node_id: *node_id,
+                    lane,
+                    address: dialing.address.clone(),
+                    source: dialing.source,
+                    incarnation: dialing.incarnation,
+                });
+                peer.dials.push(dial);
+                self.dials.insert(dial, (*node_id, lane));
+            }
+        }
+        for (node_id, peer) in &mut self.peers {
+            if kept.contains(node_id) || wanted.iter().any(|(id, _)| id == node_id) {
+                continue;
+            }
+            for dial in peer.dials.drain(..) {
+                net.undial(dial);
+                self.dials.remove(&dial);
+            }
+        }
+        self.drop_strangers();
+    }
+
+    /// Forgets nodes that are not dialed and not connected.
+    fn drop_strangers(&mut self) {
+        self.peers.retain(|_, peer| {
+            let connections = [
+                peer.control_out,
+                peer.append_out,
+                peer.control_in,
+                peer.append_in,
+            ];
+            !peer.dials.is_empty() || connections.iter().any(Option::is_some)
+        });
     }
 
     /// The node that a dial is meant for.
@@ -103,12 +163,17 @@ impl Peers {
     /// A peer dialed us. Gives the connection that this one takes the place of: a peer that connects
     /// anew has given that one up, though nothing of it may have arrived here.
     pub(super) fn accepted(&mut self, node_id: u64, lane: Lane, conn: ConnId) -> Option<ConnId> {
-        let peer = self.peers.get_mut(&node_id)?;
+        let peer = self.peers.entry(node_id).or_default();
         self.connections.insert(conn, node_id);
         match lane {
             Lane::Append => peer.append_in.replace(conn),
             Lane::Control | Lane::CatchUp => peer.control_in.replace(conn),
         }
+    }
+
+    /// Why entries that a peer needs could not be read, if that happened since the last call.
+    pub(super) fn take_unreadable(&mut self) -> Option<String> {
+        self.unreadable.take()
     }
 
     /// The peer behind a connection, if it is a peer's.
@@ -137,6 +202,7 @@ impl Peers {
                 *slot = None;
             }
         }
+        self.drop_strangers();
         Some(lost)
     }
 
@@ -162,6 +228,85 @@ impl Peers {
                 self.put(net, peer.control_in, &translate::heartbeat_reply(m));
             }
             Message::AppendReply(m) => self.put(net, peer.append_in, &translate::append_reply(m)),
+        }
+    }
+
+    /// Answers a chunk of a snapshot, where it came from.
+    pub(super) fn answer_snapshot(&self, net: &Net, to: NodeId, reply: &wire::SnapshotReply) {
+        if let Some(peer) = self.peers.get(&to.0) {
+            self.put(net, peer.append_in, reply);
+        }
+    }
+
+    /// Has the next piece of a snapshot read for each peer that needs one and whose connection has room:
+    /// less than for entries, which go first.
+    pub(super) fn pull_snapshots(
+        &mut self,
+        now: Now,
+        net: &Net,
+        replica: &mut Replica,
+        files: &mut SnapshotFiles,
+        helper: &Helper,
+    ) {
+        if !replica.is_leader() {
+            return;
+        }
+        for (node_id, peer) in &mut self.peers {
+            let Some(conn) = peer.append_out else {
+                continue;
+            };
+            if peer.reads_snapshot || net.queued_bytes(conn) >= SNAPSHOT_QUEUE_BYTES_HIGH {
+                continue;
+            }
+            let to = NodeId(*node_id);
+            let Some(plan) = replica.plan_snapshot_chunk(now, to) else {
+                continue;
+            };
+            let read = files.read(plan.snapshot, plan.offset, plan.bytes_max);
+            peer.reads_snapshot =
+                helper.run(move || super::helper::Finished::SnapshotRead(to, plan, read()));
+        }
+    }
+
+    /// A piece of a snapshot was read: it goes to the peer if it is still what it needs.
+    pub(super) fn on_snapshot_read(
+        &mut self,
+        now: Now,
+        net: &Net,
+        replica: &mut Replica,
+        to: NodeId,
+        plan: &SnapshotPlan,
+        piece: std::io::Result<(Bytes, u64)>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&to.0) else {
+            return;
+        };
+        peer.reads_snapshot = false;
+        let (bytes, total_bytes) = match piece {
+            Ok(read) => read,
+            Err(error) => {
+                let id = plan.snapshot;
+                tracing::error!(snapshot = %id, %error, "a snapshot cannot be read: not counted on any more");
+                replica.snapshot_lost(id);
+                return;
+            }
+        };
+        let Some(conn) = peer.append_out else {
+            return;
+        };
+        let chunk = wire::SnapshotChunk {
+            term: plan.term,
+            session: plan.session,
+            snapshot_term: plan.snapshot.term,
+            snapshot_index: plan.snapshot.index,
+            total_bytes,
+            offset: plan.offset,
+            payload_crc: drave_batch::checksum(&bytes),
+        };
+        let sent = bytes.len() as u64;
+        match net.send(conn, self.group_id, 0, &chunk, &[bytes]) {
+            Ok(()) => replica.snapshot_chunk_sent(now, to, plan, sent, total_bytes),
+            Err(error) => tracing::debug!(%conn, %error, "chunk of a snapshot not queued"),
         }
     }
 
@@ -209,6 +354,7 @@ impl Peers {
                     Err(error) => {
                         peer.unreadable_until_us = now.mono_us + UNREADABLE_RETRY_US;
                         tracing::error!(peer = node_id, %error, "entries for a peer cannot be read");
+                        self.unreadable = Some(error.to_string());
                         None
                     }
                 };
@@ -250,6 +396,7 @@ impl Peers {
             Err(error) => {
                 peer.unreadable_until_us = now.mono_us + UNREADABLE_RETRY_US;
                 tracing::error!(peer = node_id, %error, "entries for a peer cannot be read");
+                self.unreadable = Some(error.to_string());
                 return;
             }
         };

@@ -10,10 +10,13 @@ use drave_wal::{EngineChoice, Read, Slices, Wal};
 
 use super::clock::Clock;
 use super::pins::Pins;
+use super::snapshots::{Origin, SnapshotFiles};
 use super::{GroupLog, Helper, IoChoice, NodeError, NodeOptions};
 use crate::config::NodeConfig;
-use crate::raft::{self, NodeId};
-use crate::replica::{Fatal, HardStateRecord, Replica, ReplicaConfig, Restorer};
+use crate::raft::{self, NodeId, TermRun};
+use crate::replica::{
+    Fatal, HardStateRecord, Replica, ReplicaConfig, RestoreBase, Restorer, StateSnapshot,
+};
 use crate::store::{Store, StoreError, group_dir};
 
 /// The only group of this version.
@@ -34,6 +37,7 @@ pub(super) struct Opened {
     pub replica: Replica,
     pub helper: Helper,
     pub pins: Rc<RefCell<Pins>>,
+    pub snapshots: SnapshotFiles,
     pub io_engine: String,
 }
 
@@ -90,15 +94,15 @@ pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, N
         path: group_path,
         source,
     })?;
-    let log = GroupLog::new(wal, queue_bytes_max);
-    let replica = restore(&store, &config, &log, hard_state, &clock)?;
-    let members = identity
-        .members
-        .members
-        .iter()
-        .map(|member| member.node_id)
-        .collect();
-    let pins = Rc::new(RefCell::new(Pins::load(store.dir(), members)?));
+    let snapshots = SnapshotFiles::open(store.dir(), GROUP_ID).map_err(|source| NodeError::Io {
+        what: "opening the snapshots",
+        source,
+    })?;
+    let mut log = GroupLog::new(wal, queue_bytes_max);
+    let base = restore_base(&store, &config, &mut log, &snapshots)?;
+    let replica = restore(&store, &config, &log, base, &snapshots, hard_state, &clock)?;
+    let pins = Pins::load(store.dir(), replica.members().clone())?;
+    let pins = Rc::new(RefCell::new(pins));
     let helper = Helper::start().map_err(|source| NodeError::Io {
         what: "starting the helper thread",
         source,
@@ -111,7 +115,83 @@ pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, N
         replica,
         helper,
         pins,
+        snapshots,
         io_engine,
+    })
+}
+
+/// What the replica begins with: the newest snapshot that the log goes on from, else the founding members.
+///
+/// A snapshot that a leader sent may be durable while the log was not yet replaced by what follows it: the
+/// log is replaced now. A damaged snapshot is reported and another one, or the log alone, is used.
+fn restore_base(
+    store: &Store,
+    config: &NodeConfig,
+    log: &mut GroupLog,
+    snapshots: &SnapshotFiles,
+) -> Result<RestoreBase, NodeError> {
+    for (id, origin) in snapshots.present().iter().rev() {
+        let read = snapshots.load(*id, config.snapshots.bytes_max.0);
+        let snapshot = match read.map(|bytes| StateSnapshot::decode(&bytes)) {
+            Ok(Ok(snapshot)) if snapshot.last == *id && snapshot.group_id == GROUP_ID => snapshot,
+            Ok(Ok(snapshot)) => {
+                let found = snapshot.last;
+                tracing::error!(snapshot = %id, %found, "a snapshot's file holds another one");
+                continue;
+            }
+            Ok(Err(error)) => {
+                tracing::error!(snapshot = %id, %error, "a snapshot is damaged");
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(snapshot = %id, %error, "a snapshot cannot be read");
+                continue;
+            }
+        };
+        if log.wal.term(id.index) == Some(id.term) {
+            return Ok(snapshot.into());
+        }
+        if id.index + 1 < log.wal.first_index() {
+            continue;
+        }
+        let last_index = log.wal.last_index();
+        if *origin == Origin::Own {
+            // It was taken of entries that were on disk here.
+            let reason = format!(
+                "the log ends at entry {last_index} and lacks entry {id}, of which there is a snapshot: \
+                 it lost entries"
+            );
+            let path = group_dir(store.dir(), GROUP_ID);
+            return Err(StoreError::Inconsistent { path, reason }.into());
+        }
+        tracing::warn!(snapshot = %id, last_index, "log replaced by a received snapshot");
+        replace_log(log, &snapshot)?;
+        return Ok(snapshot.into());
+    }
+    if log.wal.first_index() > 1 {
+        let reason = format!(
+            "the log begins at entry {} and there is no snapshot to begin with",
+            log.wal.first_index()
+        );
+        return Err(StoreError::Inconsistent {
+            path: store.dir().to_owned(),
+            reason,
+        }
+        .into());
+    }
+    Ok(store.identity.members.clone().into())
+}
+
+fn replace_log(log: &mut GroupLog, snapshot: &StateSnapshot) -> Result<(), NodeError> {
+    let (last, crc) = (snapshot.last, snapshot.header_crc);
+    let mut events = Vec::new();
+    let replaced = log
+        .wal
+        .reset(last.index + 1, last.term, crc)
+        .and_then(|()| log.wal.flush(&mut events));
+    replaced.map_err(|error| {
+        let reason = format!("replacing the log by the snapshot {last}: {error}");
+        NodeError::Stopped(Fatal { reason })
     })
 }
 
@@ -119,6 +199,8 @@ fn restore(
     store: &Store,
     config: &NodeConfig,
     log: &GroupLog,
+    base: RestoreBase,
+    snapshots: &SnapshotFiles,
     hard_state: HardStateRecord,
     clock: &Clock,
 ) -> Result<Replica, NodeError> {
@@ -127,10 +209,30 @@ fn restore(
         record_bytes_max: config.limits.record_bytes_max.0 as u32,
         logs_max: config.limits.logs_max,
         producers_max: config.limits.producers_max,
-        ..ReplicaConfig::default()
+        snapshot_entries: config.snapshots.entries,
+        snapshot_log_bytes: config.snapshots.log_bytes.0,
+        snapshot_bytes_max: config.snapshots.bytes_max.0,
     };
-    let mut restorer = Restorer::new(replica_config, hard_state, store.identity.members.clone());
-    let (mut at, end) = (log.wal.first_index(), log.wal.last_index() + 1);
+    let (first_index, end) = (log.wal.first_index(), log.wal.last_index() + 1);
+    let mut at = match &base {
+        RestoreBase::Members(_) => first_index,
+        RestoreBase::Snapshot(snapshot) => snapshot.last.index + 1,
+    };
+    let mut restorer = Restorer::new(replica_config, hard_state, base);
+    if at > first_index {
+        let prev_term = log.wal.term(first_index - 1).unwrap_or(0);
+        let runs: Vec<TermRun> = log
+            .wal
+            .term_runs()
+            .into_iter()
+            .map(|run| TermRun {
+                first_index: run.first_index,
+                term: run.term,
+            })
+            .collect();
+        restorer.log_start(first_index, prev_term, &runs);
+    }
+    restorer.snapshots_found(snapshots.present().iter().map(|(id, _)| *id));
     while at < end {
         let slices: Slices = match log.wal.read(at, end, REPLAY_BYTES)? {
             Read::Ready(slices) => slices,
@@ -154,6 +256,7 @@ fn restore(
         window_entries_max: raft.window_appends_max,
         window_bytes_max: raft.window_bytes_max.0,
         uncommitted_bytes_max: raft.uncommitted_bytes_max.0,
+        lease_drift_ppm: raft.lease_drift_ppm,
         ..raft::Config::new(NodeId(store.identity.node_id))
     };
     let now = clock.now();

@@ -385,7 +385,7 @@ impl Replica {
             .saturating_sub(self.times.election_timeout_us_min)
     }
 
-    fn not_leader(&self) -> Refusal {
+    pub(crate) fn not_leader(&self) -> Refusal {
         match self.raft.leader() {
             Some(leader) => Refusal::new(
                 ErrorCode::NotLeader,

@@ -87,6 +87,28 @@ impl Replica {
         self.drain_effects(now, log)
     }
 
+    /// Hands the lead to the voter that has most of the log, nobody asking for it: this node cannot do what a
+    /// leader has to. Whether there is one that answers.
+    ///
+    /// # Errors
+    /// [`Fatal`]
+    pub fn hand_over(&mut self, now: Now, log: &mut impl EntryLog) -> Result<bool, Fatal> {
+        let own = self.raft.id();
+        let configuration = self.raft.configuration().clone();
+        let peers = self.raft.progress();
+        let best = peers
+            .filter(|peer| peer.peer != own && configuration.voters.contains(&peer.peer))
+            .filter(|peer| self.is_active(now, peer.peer))
+            .max_by_key(|peer| peer.match_index)
+            .map(|peer| peer.peer);
+        let Some(to) = best else {
+            return Ok(false);
+        };
+        let begun = self.raft.transfer_leadership(now.mono_us, to).is_ok();
+        self.drain_effects(now, log)?;
+        Ok(begun)
+    }
+
     /// Answers who waits for a transfer, if anything is known of it: that `to` leads, that another does,
     /// that the core has given up, or that nothing was heard for too long.
     pub(super) fn settle_transfer(&mut self, now: Now) {

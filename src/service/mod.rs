@@ -14,6 +14,7 @@ use drave_net::frame::Frame;
 use drave_net::{ConnId, Net};
 
 use crate::node::{GroupLog, Helper};
+use crate::raft::NodeId;
 use crate::replica::{Answer, Fatal, Now, Refusal, Replica, ReplyTo};
 use reads::Reads;
 pub(crate) use status::{NodeFacts, role_name};
@@ -191,6 +192,37 @@ impl Service {
                 let status = status::status(context);
                 context.reply(to, &status, &[]);
                 Ok(())
+            }
+            MessageKind::MemberList => {
+                decode_head::<wire::MemberList>(header, head)?;
+                // Only the leader knows how far each member is.
+                if context.replica.is_leader() {
+                    let listed = context.replica.member_status(now);
+                    context.reply(to, &listed, &[]);
+                } else {
+                    let refusal = context.replica.not_leader();
+                    context.refuse(to, &refusal);
+                }
+                Ok(())
+            }
+            MessageKind::MemberChange => {
+                let change: wire::MemberChange = decode_head(header, head)?;
+                context
+                    .replica
+                    .change_members(now, to, &change, context.log)
+            }
+            MessageKind::LeaderTransfer => {
+                let transfer: wire::LeaderTransfer = decode_head(header, head)?;
+                context
+                    .replica
+                    .transfer_leader(now, to, NodeId(transfer.to), context.log)
+            }
+            MessageKind::LogTrim => {
+                let trim: wire::LogTrim = decode_head(header, head)?;
+                let (log_id, first_seq) = (trim.log_id, trim.first_seq);
+                context
+                    .replica
+                    .trim_log(now, to, log_id, first_seq, context.log)
             }
             _ => return Ok(None),
         }))

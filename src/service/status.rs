@@ -12,6 +12,8 @@ pub(crate) struct NodeFacts {
     pub node_id: u64,
     pub io_engine: String,
     pub started_us: u64,
+    /// What an operator should know; empty when all is well.
+    pub fault: String,
 }
 
 /// A role's name in status and logs.
@@ -41,7 +43,7 @@ pub(super) fn status(context: &Context<'_>) -> StatusReply {
         role: role_name(raft.role()).to_owned(),
         io_engine: facts.io_engine.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        fault: String::new(),
+        fault: facts.fault.clone(),
         members: replica
             .members()
             .members

@@ -95,9 +95,13 @@ impl Snapshots {
 impl Replica {
     /// Whether [`Self::take_snapshot`] is to be called: enough was applied since the last one, it is
     /// durable, and there is something to say about the members.
+    ///
+    /// What is applied is also on this node's disk then: a stored snapshot of entries that the log does not
+    /// have shows at the next start that the log has lost some.
     #[must_use]
     pub fn snapshot_due(&self) -> bool {
         self.snapshots.is_due(&self.config, &self.tables)
+            && self.tables.applied.id.index <= self.raft.durable_index()
     }
 
     /// The state as applied now. The shell stores its bytes durably and calls [`Self::snapshot_stored`];
