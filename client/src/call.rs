@@ -223,7 +223,7 @@ impl Call<'_> {
                 Outcome::Refused(refusal) => {
                     let unsettling = effect_is_unknown(refusal.code);
                     trail.unsettled |= unsettling;
-                    if !refusal.code.is_some_and(ErrorCode::is_retryable) {
+                    if is_last_word(refusal.code, trail.unsettled) {
                         return Err(self.refused(refusal, &trail));
                     }
                     route.failed(self.cluster, &address);
@@ -304,6 +304,20 @@ impl Call<'_> {
             }),
             Err(source) => Err(ClientError::Damaged { address, source }),
         }
+    }
+}
+
+/// Whether no other node, and not this one a moment later, would say anything else. The leader's verdicts
+/// on a change of members may change with time, and then it is for the caller to ask again.
+fn is_last_word(code: Option<ErrorCode>, unsettled: bool) -> bool {
+    match code {
+        // The change that is under way may be the one that an earlier attempt began.
+        Some(ErrorCode::MembershipConflict) => !unsettled,
+        Some(ErrorCode::NotCaughtUp | ErrorCode::WouldLoseQuorum | ErrorCode::TransferFailed) => {
+            true
+        }
+        Some(code) => !code.is_retryable(),
+        None => true,
     }
 }
 

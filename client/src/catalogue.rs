@@ -1,8 +1,8 @@
-//! Requests about logs as a whole: create, look up, list.
+//! Requests about logs as a whole: create, look up, list, trim.
 
 use drave_batch::control::{LOG_NAME_BYTES_MAX, log_name_error};
 use drave_batch::wire::{
-    LOCAL_READ, LogCreate, LogInfo as WireLogInfo, LogList, LogListed, LogLookup,
+    LOCAL_READ, LogCreate, LogInfo as WireLogInfo, LogList, LogListed, LogLookup, LogTrim,
 };
 
 use crate::call::{Call, Target};
@@ -54,6 +54,27 @@ pub(crate) async fn lookup(call: &Call<'_>, name: &str) -> Result<LogInfo, Clien
     };
     let answer = call.run::<_, WireLogInfo>(&request).await?;
     check_answer(name, answer.message, &answer.address)
+}
+
+pub(crate) async fn trim(
+    call: &Call<'_>,
+    name: &str,
+    log_id: u64,
+    first_seq: u64,
+) -> Result<LogInfo, ClientError> {
+    let answer = call
+        .run::<_, WireLogInfo>(&LogTrim { log_id, first_seq })
+        .await?;
+    let info = check_answer(name, answer.message, &answer.address)?;
+    if info.first_seq < first_seq {
+        return Err(ClientError::Misbehaved {
+            address: answer.address,
+            what: "a log that begins where it was trimmed to",
+            expected: first_seq,
+            found: info.first_seq,
+        });
+    }
+    Ok(info)
 }
 
 fn check_answer(name: &str, info: WireLogInfo, address: &str) -> Result<LogInfo, ClientError> {

@@ -13,6 +13,7 @@ use crate::catalogue;
 use crate::cluster::{Cluster, NODES_MAX, Settings, is_address};
 use crate::connection::LinkError;
 use crate::log::Log;
+use crate::members::{self, Leadership, Members, MembersChange};
 use crate::producer::{Producer, ProducerOptions};
 use crate::read::Source;
 use crate::replica::{NodeName, Replica};
@@ -257,6 +258,104 @@ impl Client {
     /// [`ClientError::Unavailable`] when no node answers.
     pub async fn status(&self) -> Result<ClusterStatus, ClientError> {
         status::status(self.cluster()).await
+    }
+
+    /// The cluster's name: the one given to the builder, or that of the first node that answered.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster().cluster_id().map(ClusterId::as_str)
+    }
+
+    /// The members as the leader knows them, with how far each is.
+    ///
+    /// # Errors
+    /// [`ClientError::Unavailable`] without a leader.
+    pub async fn members(&self) -> Result<Members, ClientError> {
+        members::list(&self.call(false)).await
+    }
+
+    /// Changes the members; answered when the configuration that the change ends with is committed. A
+    /// change that is in effect already is answered at once, so asking again is safe.
+    ///
+    /// With `expected_configuration_index` (of [`Members::configuration_index`]) the change is refused
+    /// with `MembershipConflict` when another came first.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the leader's reason, at once, also where a later try may succeed:
+    /// `MembershipConflict`, `MemberExists`, `MemberUnknown`, `NodeIdUsed`, `NotCaughtUp`, `LastVoter`,
+    /// `WouldLoseQuorum`, `InvalidMembers`. [`ClientError::Unknown`] when an attempt was not answered and
+    /// no later one was done: [`members`](Self::members) tells.
+    pub async fn change_members(
+        &self,
+        change: &MembersChange,
+        expected_configuration_index: Option<u64>,
+    ) -> Result<Members, ClientError> {
+        members::change(&self.call(true), change, expected_configuration_index).await
+    }
+
+    /// Adds a new node, which receives the log without a vote.
+    ///
+    /// # Errors
+    /// As [`change_members`](Self::change_members).
+    pub async fn add_learner(
+        &self,
+        node_id: u64,
+        address: impl Into<String>,
+        incarnation: u128,
+    ) -> Result<Members, ClientError> {
+        let change = MembersChange::AddLearner {
+            node_id,
+            address: address.into(),
+            incarnation,
+        };
+        self.change_members(&change, None).await
+    }
+
+    /// Gives a learner that has caught up a vote.
+    ///
+    /// # Errors
+    /// As [`change_members`](Self::change_members).
+    pub async fn promote(&self, node_id: u64) -> Result<Members, ClientError> {
+        let change = MembersChange::Promote { node_id };
+        self.change_members(&change, None).await
+    }
+
+    /// Lets a member leave.
+    ///
+    /// # Errors
+    /// As [`change_members`](Self::change_members).
+    pub async fn remove(&self, node_id: u64) -> Result<Members, ClientError> {
+        let change = MembersChange::Remove { node_id };
+        self.change_members(&change, None).await
+    }
+
+    /// Puts the learner `new`, which has caught up, in the place of `old`, in one joint change.
+    ///
+    /// # Errors
+    /// As [`change_members`](Self::change_members).
+    pub async fn replace(&self, old: u64, new: u64) -> Result<Members, ClientError> {
+        let change = MembersChange::Replace { old, new };
+        self.change_members(&change, None).await
+    }
+
+    /// Hands the lead to the voter `to`; answered when it leads.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `NotEligible`, or with `TransferFailed` when it was not taken over in
+    /// time and the old leader goes on. [`ClientError::Unknown`] when no answer came.
+    pub async fn transfer_leader(&self, to: u64) -> Result<Leadership, ClientError> {
+        members::transfer(&self.call(true), to).await
+    }
+
+    /// Gives up a log's records below `first_seq`, on every replica. At or below the first seq held it
+    /// changes nothing, so asking again is safe.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `LogNotFound` or `TrimBeyondTail` (`expected` is the log's next seq);
+    /// [`ClientError::Unknown`] when no answer came.
+    pub async fn trim_log(&self, name: &str, first_seq: u64) -> Result<LogInfo, ClientError> {
+        let log = self.log(name).await?;
+        catalogue::trim(&self.call(true), name, log.id(), first_seq).await
     }
 
     /// One node, to be read alone. It is looked up when it is used.

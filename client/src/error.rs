@@ -253,6 +253,19 @@ fn next_for(code: ErrorCode) -> &'static str {
         ErrorCode::StorageFailed | ErrorCode::Corruption => {
             "look at the node's log; other replicas may still serve"
         }
+        ErrorCode::TrimBeyondTail => "trim at most up to the log's next seq",
+        ErrorCode::MembershipConflict => "look at the members (drave member list), then ask again",
+        ErrorCode::MemberExists => "use the next free id: a replaced disk is a new node",
+        ErrorCode::MemberUnknown => "check the id: drave member list shows who is a member",
+        ErrorCode::NodeIdUsed => "format the node anew with an id that was never used",
+        ErrorCode::NotCaughtUp => "wait until the learner has caught up, then ask again",
+        ErrorCode::LastVoter => "add and promote another node first",
+        ErrorCode::WouldLoseQuorum => "bring the other voters back first, or replace a dead one",
+        ErrorCode::NotEligible => "name a voter that answers: drave member list shows them",
+        ErrorCode::TransferFailed => {
+            "look at the other node, then ask again; the old leader goes on"
+        }
+        ErrorCode::InvalidMembers => "check the ids and addresses against drave member list",
         code if code.is_retryable() => "retry",
         _ => "this is not expected: check the versions of client and nodes",
     }

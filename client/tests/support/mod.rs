@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use drave_batch::wire::{
-    Append, ClusterId, ErrorCode, ErrorReply, FRAME_HEADER_BYTES, LOCAL_READ, LogCreate, LogList,
-    LogLookup, Message, MessageKind, ProducerOpen, ProducerOpened, Read, ReadReply, TailCredit,
-    TailStart, encode_frame,
+    Append, ClusterId, ErrorCode, ErrorReply, FRAME_HEADER_BYTES, LOCAL_READ, LeaderTransfer,
+    LeaderTransferred, LogCreate, LogList, LogLookup, LogTrim, MemberChange, Message, MessageKind,
+    ProducerOpen, ProducerOpened, Read, ReadReply, TailCredit, TailStart, encode_frame,
 };
 use drave_client::{Client, ClientBuilder};
 use drave_net::frame::{Frame, FrameReader};
@@ -23,8 +23,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub mod members;
 pub mod model;
 
+pub use members::{INCARNATION, MemberModel};
 pub use model::{Fault, Hint, Model, Random, refusal};
 
 const SIGN_OF_LIFE: Duration = Duration::from_millis(50);
@@ -177,7 +179,7 @@ async fn serve(at: usize, mut stream: TcpStream, shared: Arc<Shared>) -> Option<
         Identity {
             cluster_id: ClusterId::new(&shared.cluster).unwrap(),
             node_id: at as u64 + 1,
-            incarnation: 7,
+            incarnation: INCARNATION,
         },
         Limits {
             payload_bytes_max: 4 << 20,
@@ -380,6 +382,39 @@ impl Connection {
                     sent: 0,
                 };
                 self.tails.insert(request_id, tail);
+            }
+            _ => return self.administer(frame, &mut model),
+        }
+        Ok(())
+    }
+
+    /// What operators ask.
+    fn administer(&mut self, frame: &Frame, model: &mut Model) -> Result<(), ErrorReply> {
+        let request_id = frame.header.request_id;
+        self.check_leader(model, 0)?;
+        match frame.header.kind {
+            MessageKind::MemberList => {
+                let listed = model.list_members();
+                self.reply(request_id, &listed, &[]);
+            }
+            MessageKind::MemberChange => {
+                let change: MemberChange = frame.decode().unwrap();
+                model.members.change(&change)?;
+                let listed = model.list_members();
+                model.lead_as_member();
+                self.reply(request_id, &listed, &[]);
+            }
+            MessageKind::LeaderTransfer => {
+                let transfer: LeaderTransfer = frame.decode().unwrap();
+                let term = model.transfer(transfer.to)?;
+                let leader_id = transfer.to;
+                self.reply(request_id, &LeaderTransferred { leader_id, term }, &[]);
+            }
+            MessageKind::LogTrim => {
+                let trim: LogTrim = frame.decode().unwrap();
+                model.trim(trim.log_id, trim.first_seq)?;
+                let info = model.info(trim.log_id, false);
+                self.reply(request_id, &info, &[]);
             }
             other => panic!("a client does not send {other:?}"),
         }

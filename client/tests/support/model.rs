@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use drave_batch::control::MemberRole;
 use drave_batch::wire::{
     Append, Appended, EXPECT_SEQ_NONE, ErrorCode, ErrorReply, LogInfo, LogList, LogListed,
-    MessageKind, StatusMember, StatusReply, TailData,
+    MemberListed, MessageKind, StatusMember, StatusReply, TailData,
 };
 use drave_batch::{Batches, EntryKind};
+
+use super::members::MemberModel;
 
 /// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,6 +57,7 @@ pub struct Model {
     pub leader: usize,
     pub term: u64,
     pub addresses: Vec<String>,
+    pub members: MemberModel,
     /// What nodes that do not lead say about who does.
     pub hint: Hint,
     pub logs: BTreeMap<u64, LogModel>,
@@ -101,6 +105,7 @@ impl Model {
         Self {
             leader: 0,
             term: 1,
+            members: MemberModel::new(&addresses),
             addresses,
             hint: Hint::Right,
             logs: BTreeMap::new(),
@@ -291,6 +296,48 @@ impl Model {
         out
     }
 
+    /// Gives up records below `first_seq`.
+    pub fn trim(&mut self, log_id: u64, first_seq: u64) -> Result<(), ErrorReply> {
+        let Some(log) = self.logs.get_mut(&log_id) else {
+            return Err(refusal(ErrorCode::LogNotFound));
+        };
+        if first_seq > log.next_seq {
+            return Err(ErrorReply {
+                expected: log.next_seq,
+                found: first_seq,
+                ..refusal(ErrorCode::TrimBeyondTail)
+            });
+        }
+        log.first_seq = log.first_seq.max(first_seq);
+        Ok(())
+    }
+
+    /// The members as the leader lists them.
+    pub fn list_members(&mut self) -> MemberListed {
+        self.members.list(self.leader as u64 + 1, self.term)
+    }
+
+    /// A leader that left hands over to the first voter.
+    pub fn lead_as_member(&mut self) {
+        if self.members.member(self.leader as u64 + 1).is_none() {
+            self.leader = self.members.members[0].node_id as usize - 1;
+            self.term += 1;
+        }
+    }
+
+    /// Makes a voter that answers the leader; gives its term.
+    pub fn transfer(&mut self, to: u64) -> Result<u64, ErrorReply> {
+        let role = self.members.member(to).and_then(|member| member.role);
+        if role != Some(MemberRole::Voter) || self.members.silent.contains(&to) {
+            return Err(refusal(ErrorCode::NotEligible));
+        }
+        if self.leader as u64 + 1 != to {
+            self.leader = to as usize - 1;
+            self.term += 1;
+        }
+        Ok(self.term)
+    }
+
     pub fn tail_data(&self, log_id: u64) -> TailData {
         let log = &self.logs[&log_id];
         TailData {
@@ -301,12 +348,15 @@ impl Model {
     }
 
     pub fn status(&self, node: usize) -> StatusReply {
-        let member = |(at, address): (usize, &String)| StatusMember {
-            node_id: at as u64 + 1,
-            address: address.clone(),
-        };
+        let node_id = node as u64 + 1;
+        let members = self.members.members.iter().map(|member| StatusMember {
+            node_id: member.node_id,
+            address: member.address.clone(),
+        });
+        // Who is no member yet has not been told of any.
+        let is_member = self.members.member(node_id).is_some();
         StatusReply {
-            node_id: node as u64 + 1,
+            node_id,
             term: self.term,
             leader_id: self.leader as u64 + 1,
             role: if node == self.leader {
@@ -317,7 +367,7 @@ impl Model {
             .to_owned(),
             io_engine: "posix".to_owned(),
             version: "0.1.0".to_owned(),
-            members: self.addresses.iter().enumerate().map(member).collect(),
+            members: members.filter(|_| is_member).collect(),
             ..StatusReply::default()
         }
     }
