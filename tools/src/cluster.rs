@@ -44,8 +44,8 @@ pub struct ClusterOptions {
     pub cluster_id: String,
     /// How many nodes; at least 1.
     pub node_count: u64,
-    /// The IP address they listen on.
-    pub host: String,
+    /// The IP addresses they listen on: the first node takes the first one, and so on, round and round.
+    pub hosts: Vec<String>,
     /// The I/O engine.
     pub io: Io,
     /// Every node's configuration file.
@@ -61,7 +61,7 @@ impl ClusterOptions {
             dir: dir.into(),
             cluster_id: "dev".to_owned(),
             node_count: 3,
-            host: "127.0.0.1".to_owned(),
+            hosts: vec!["127.0.0.1".to_owned()],
             io: Io::Auto,
             config: None,
         }
@@ -158,19 +158,20 @@ impl Cluster {
         let dir = &options.dir;
         fs::create_dir_all(dir)
             .map_err(|error| io_error("cannot make the directory", dir, &error))?;
-        let count = usize::try_from(options.node_count).unwrap_or(usize::MAX);
         let ports_error = |error: io::Error| {
             CliError::new(
                 Exit::Failure,
-                format!("no {count} free ports on {}", options.host),
+                format!("no free port on each of {}", options.hosts.join(", ")),
             )
             .why(error.to_string())
             .effect("nothing was started")
         };
-        let held = ports::hold_ports(&options.host, count).map_err(ports_error)?;
+        let mut held = Vec::new();
         let mut members = Vec::new();
-        for (node_id, port) in (1..).zip(&held) {
+        for (node_id, host) in (1..=options.node_count).zip(options.hosts.iter().cycle()) {
+            let port = ports::hold_port(host).map_err(ports_error)?;
             members.push((node_id, port.address().map_err(ports_error)?));
+            held.push(port);
         }
         for (node_id, _) in &members {
             node_side::format(&FormatRequest {

@@ -26,34 +26,26 @@ impl HeldPort {
     }
 }
 
-/// Holds `count` free ports of `host`, an IP address.
+/// Holds a free port of `host`, an IP address.
 ///
 /// # Errors
 /// When the system has none, or `host` is no address of this machine.
-pub fn hold_ports(host: &str, count: usize) -> io::Result<Vec<HeldPort>> {
+pub fn hold_port(host: &str) -> io::Result<HeldPort> {
     let end = ephemeral_min().unwrap_or(EPHEMERAL_MIN_DEFAULT);
-    let mut held = Vec::with_capacity(count);
     if end > PORT_MIN {
         let span = u32::from(end - PORT_MIN);
         let start = random()? % span;
         for step in 0..span {
-            if held.len() == count {
-                return Ok(held);
-            }
             let offset = u16::try_from((start + step) % span).expect("the span is below 65536");
             match TcpListener::bind((host, PORT_MIN + offset)) {
-                Ok(listener) => held.push(HeldPort { listener }),
+                Ok(listener) => return Ok(HeldPort { listener }),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
             }
         }
     }
-    while held.len() < count {
-        held.push(HeldPort {
-            listener: TcpListener::bind((host, 0))?,
-        });
-    }
-    Ok(held)
+    let listener = TcpListener::bind((host, 0))?;
+    Ok(HeldPort { listener })
 }
 
 fn ephemeral_min() -> Option<u16> {
@@ -77,7 +69,7 @@ mod tests {
 
     #[test]
     fn held_ports_are_distinct_and_taken_until_dropped() {
-        let held = hold_ports("127.0.0.1", 5).unwrap();
+        let held: Vec<HeldPort> = (0..5).map(|_| hold_port("127.0.0.1").unwrap()).collect();
         let addresses: BTreeSet<String> = held.iter().map(|port| port.address().unwrap()).collect();
         assert_eq!(addresses.len(), 5);
         for address in &addresses {
@@ -99,6 +91,6 @@ mod tests {
 
     #[test]
     fn a_foreign_host_is_an_error() {
-        assert!(hold_ports("192.0.2.1", 1).is_err());
+        assert!(hold_port("192.0.2.1").is_err());
     }
 }
