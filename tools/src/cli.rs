@@ -66,6 +66,8 @@ pub enum Command {
     Dev(DevArgs),
     /// Show that nothing is lost when the leader dies
     Demo(DemoArgs),
+    /// Hurt a cluster under load, round after round, and check what it promised
+    Chaos(ChaosArgs),
     /// Check recorded histories
     #[command(subcommand)]
     History(HistoryCommand),
@@ -431,6 +433,53 @@ pub struct DemoArgs {
     pub data_dir: Option<PathBuf>,
 }
 
+/// `drave chaos`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Starts real nodes and clients. In each round nodes are killed, stopped for a while and cut off from each \
+other, leaders first; then everything is healed, and the history of all clients is checked against the logs \
+of all replicas. The next acknowledgement must come within two election timeouts of healing. The exit code is \
+0 only if everything held in every round.
+
+Partitions need an unprivileged network namespace and nftables; without these there are kills and pauses only.
+
+Examples:
+  drave chaos --rounds 20
+  drave chaos --rounds 20 --proxy
+  drave chaos --rounds 100 --seed 7 --keep ./kept")]
+pub struct ChaosArgs {
+    /// How many rounds
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: u64,
+    /// Where all draws come from [default: a random number, printed]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = node_count)]
+    pub nodes: u64,
+    /// How long faults strike in one round
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration_or_seconds)]
+    pub seconds_per_round: Duration,
+    /// From healing to the next acknowledgement at most [default: 1200ms, two election timeouts]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub back_within: Option<Duration>,
+    /// Let the nodes talk through a proxy that delays, reorders and doubles their frames
+    #[arg(long)]
+    pub proxy: bool,
+    /// Kills and pauses only, in the machine's own network
+    #[arg(long, conflicts_with = "proxy")]
+    pub no_partitions: bool,
+    /// Keep the nodes' data and logs and every history in this folder
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// The I/O engine for disk and sockets
+    #[arg(long, value_enum, default_value_t)]
+    pub io: Io,
+    /// This process is in its network namespace already
+    #[arg(long, hide = true)]
+    pub in_namespace: bool,
+}
+
 /// `drave history check`
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
@@ -453,6 +502,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         Err("must be over zero".to_owned())
     } else {
         Ok(duration)
+    }
+}
+
+/// A bare number is seconds.
+fn duration_or_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u32>() {
+        Ok(seconds) => duration(&format!("{seconds}s")),
+        Err(_) => duration(text),
     }
 }
 

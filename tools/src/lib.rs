@@ -5,6 +5,7 @@
 //! here: the node is `drave`, the client is `drave-client`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod chaos;
 pub mod cli;
 pub mod cluster;
 pub mod commands;
@@ -66,6 +67,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Dev(arguments) => commands::dev::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
+        Command::Chaos(arguments) => commands::chaos::run(arguments),
         Command::History(HistoryCommand::Check(arguments)) => commands::history::check(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),
     }
