@@ -25,6 +25,8 @@ struct Cluster {
     wire: VecDeque<(NodeId, NodeId, Carried)>,
     /// Nodes that nothing reaches or leaves.
     cut: Vec<u64>,
+    /// Nodes that get messages, and no entries.
+    starved: Vec<u64>,
     answers: Vec<(u64, Answer)>,
 }
 
@@ -98,6 +100,7 @@ impl Cluster {
             replicas: BTreeMap::new(),
             wire: VecDeque::new(),
             cut: Vec::new(),
+            starved: Vec::new(),
             answers: Vec::new(),
         };
         for id in 1..=count {
@@ -173,7 +176,8 @@ impl Cluster {
         let Some((from, to, carried)) = self.wire.pop_front() else {
             return false;
         };
-        let is_cut = self.cut.contains(&from.0) || self.cut.contains(&to.0);
+        let is_starved = self.starved.contains(&to.0) && matches!(carried, Carried::Append(..));
+        let is_cut = is_starved || self.cut.contains(&from.0) || self.cut.contains(&to.0);
         let now = self.now;
         let Some((replica, log)) = self.replicas.get_mut(&to.0).filter(|_| !is_cut) else {
             return true;
