@@ -63,6 +63,8 @@ pub(crate) struct Conn {
     writer_ended: Notify,
     /// Told when the connection is at its end, for those who do not keep it alive.
     ended: Rc<Notify>,
+    /// Bytes that the kernel has taken.
+    written_bytes: Cell<u64>,
     /// When bytes last went in either direction.
     active_at: Cell<Instant>,
     /// When the first bytes of the frame being received came.
@@ -97,6 +99,7 @@ impl Conn {
             writer_wake: Notify::new(),
             writer_ended: Notify::new(),
             ended: Rc::new(Notify::new()),
+            written_bytes: Cell::new(0),
             active_at: Cell::new(Instant::now()),
             frame_began_at: Cell::new(None),
             reserving: Cell::new(false),
@@ -105,6 +108,10 @@ impl Conn {
 
     pub(crate) fn queued_bytes(&self) -> usize {
         self.outgoing.borrow().queued_bytes()
+    }
+
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes.get()
     }
 
     /// Queues a frame, within the queue's limit.
@@ -487,6 +494,8 @@ fn note_written(shared: &Shared, conn: &Conn, pieces: &mut Vec<Bytes>, written: 
     let mut outgoing = conn.outgoing.borrow_mut();
     outgoing.written(&mut shared.pool.borrow_mut(), pieces, written);
     count(&shared.counters.bytes_sent, written);
+    conn.written_bytes
+        .set(conn.written_bytes.get() + written as u64);
     conn.active_at.set(Instant::now());
     let is_low = outgoing.queued_bytes() <= shared.config.send_queue_bytes_low;
     if is_low && conn.writable_owed.replace(false) && conn.phase.get() == Phase::Open {

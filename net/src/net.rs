@@ -117,6 +117,15 @@ impl Net {
         self.shared.conn(conn).map_or(0, |conn| conn.queued_bytes())
     }
 
+    /// Bytes of a connection that the kernel has taken since the handshake: a count that stands still
+    /// belongs to a peer that does not read. 0 for a connection that is closed.
+    #[must_use]
+    pub fn written_bytes(&self, conn: ConnId) -> u64 {
+        self.shared
+            .conn(conn)
+            .map_or(0, |conn| conn.written_bytes())
+    }
+
     /// Stops and restarts the reading of a connection. Frames already in the inbox still come.
     pub fn pause_reading(&self, conn: ConnId, paused: bool) {
         if let Some(conn) = self.shared.conn(conn) {

@@ -505,10 +505,7 @@ impl Node {
                     self.peers
                         .on_cold(now, &self.net, &mut self.replica, node_id, term, result);
                 }
-                Finished::Read(JobKey::Scan(key), result) => {
-                    let (service, context) = self.lend(now);
-                    service.on_cold(&context, key, result);
-                }
+                Finished::Read(JobKey::Scan(key), result) => self.service.on_cold(key, result),
                 Finished::SnapshotRead(to, plan, piece) => {
                     self.peers.on_snapshot_read(
                         now,

@@ -4,6 +4,7 @@
 //! conditions (the replica does) and does not move bytes (the node and `drave-net` do).
 
 mod reads;
+mod rounds;
 mod scan;
 mod status;
 mod tails;
@@ -12,11 +13,13 @@ use drave_batch::DecodeError;
 use drave_batch::wire::{self, ErrorCode, Message, MessageKind, decode_head};
 use drave_net::frame::Frame;
 use drave_net::{ConnId, Net};
+use std::time::Instant;
 
-use crate::node::{GroupLog, Helper};
+use crate::node::{GroupLog, Helper, JobKey};
 use crate::raft::NodeId;
 use crate::replica::{Answer, Fatal, Now, Refusal, Replica, ReplyTo};
 use reads::Reads;
+use rounds::{After, Budget, Outgoing, Rounds};
 pub(crate) use status::{NodeFacts, role_name};
 pub(crate) use tails::KEEPALIVE_US;
 use tails::Tails;
@@ -57,16 +60,30 @@ impl Context<'_> {
         }
     }
 
-    /// The answer about a log that is not here: final only when nothing can be on its way.
-    fn refuse_absent(&self, to: ReplyTo, what: &str, is_linearizable: bool) {
-        let refusal = if !is_linearizable && self.replica.may_lag() {
-            let message =
-                format!("{what} is not on this node yet: it does not know how far the group is");
-            Refusal::new(ErrorCode::ReadUnconfirmed, message)
-        } else {
-            Refusal::new(ErrorCode::LogNotFound, format!("no {what}"))
-        };
+    /// How a client takes what it is sent.
+    fn outgoing(&self, connection: u64) -> Outgoing {
+        let conn = ConnId::from_number(connection);
+        Outgoing {
+            queued_bytes: self.net.queued_bytes(conn),
+            written_bytes: self.net.written_bytes(conn),
+        }
+    }
+
+    /// Whether all that is committed is known, and applied, here.
+    fn knows_what_is_committed(&self) -> bool {
+        self.replica.raft().is_established_leader()
+    }
+
+    /// The final answer about a log that is not here.
+    fn refuse_absent(&self, to: ReplyTo, what: &str) {
+        let refusal = Refusal::new(ErrorCode::LogNotFound, format!("no {what}"));
         self.refuse(to, &refusal);
+    }
+
+    /// The answer when it is not known what there is.
+    fn refuse_unconfirmed(&self, to: ReplyTo) {
+        let message = "no quorum has confirmed to this node how far the group is";
+        self.refuse(to, &Refusal::new(ErrorCode::ReadUnconfirmed, message));
     }
 
     fn refuse(&self, to: ReplyTo, refusal: &Refusal) {
@@ -92,13 +109,16 @@ impl Context<'_> {
 pub(crate) struct Service {
     reads: Reads,
     tails: Tails,
+    /// Whose turn it is among them.
+    rounds: Rounds,
 }
 
 impl Service {
     pub(crate) fn new(tails_max: usize) -> Self {
         Self {
-            reads: Reads::default(),
+            reads: Reads::new(),
             tails: Tails::new(tails_max),
+            rounds: Rounds::default(),
         }
     }
 
@@ -170,21 +190,31 @@ impl Service {
                     .replica
                     .open_producer(now, to, &request.name, context.log)
             }
-            MessageKind::LogLookup => self.reads.lookup(context, to, decode_head(header, head)?),
-            MessageKind::LogList => self.reads.list(context, to, decode_head(header, head)?),
-            MessageKind::Read => self.reads.read(context, to, decode_head(header, head)?),
+            MessageKind::LogLookup => {
+                let request = decode_head(header, head)?;
+                self.reads.lookup(context, &mut self.rounds, to, request)
+            }
+            MessageKind::LogList => {
+                let request = decode_head(header, head)?;
+                self.reads.list(context, &mut self.rounds, to, request)
+            }
+            MessageKind::Read => {
+                let request = decode_head(header, head)?;
+                self.reads.read(context, &mut self.rounds, to, request)
+            }
             MessageKind::TailStart => {
-                self.tails.start(context, to, &decode_head(header, head)?);
+                let request = decode_head(header, head)?;
+                self.tails.start(context, &mut self.rounds, to, &request);
                 Ok(())
             }
             MessageKind::TailCredit => {
                 let credit: wire::TailCredit = decode_head(header, head)?;
-                self.tails.credit(to, credit.credit_bytes);
+                self.tails.credit(&mut self.rounds, to, credit.credit_bytes);
                 Ok(())
             }
             MessageKind::TailStop => {
                 decode_head::<wire::TailStop>(header, head)?;
-                self.tails.stop(to);
+                self.tails.stop(&mut self.rounds, to);
                 Ok(())
             }
             MessageKind::Status => {
@@ -241,39 +271,82 @@ impl Service {
             }
         }
         for ticket in std::mem::take(&mut context.replica.outputs.reads_ready) {
-            self.reads.confirmed(context, ticket);
+            self.reads.confirmed(context, &mut self.rounds, ticket);
         }
         for ticket in std::mem::take(&mut context.replica.outputs.reads_failed) {
             self.reads.failed(context, ticket);
         }
-        for log_id in std::mem::take(&mut context.replica.outputs.advanced) {
-            self.tails.advanced(log_id);
+        let mut advanced = std::mem::take(&mut context.replica.outputs.advanced);
+        advanced.sort_unstable();
+        advanced.dedup();
+        for log_id in advanced {
+            self.tails.advanced(&mut self.rounds, log_id);
         }
-        self.reads.turn(context);
-        self.tails.turn(context);
+        self.go_on(context);
+    }
+
+    /// Goes on with reads and tails, in turn, as long as one turn of the loop may.
+    fn go_on(&mut self, context: &mut Context<'_>) {
+        let look = |connection| context.outgoing(connection);
+        for connection in self.rounds.begin_turn(context.now.mono_us, look) {
+            let conn = ConnId::from_number(connection);
+            let message = "the client does not read the answers it asked for";
+            tracing::warn!(connection, message, "client closed");
+            context.net.close_with(conn, ErrorCode::Busy, message);
+            self.on_closed(conn);
+        }
+        let mut budget = Budget::start();
+        while let Some((connection, key)) = self.rounds.next() {
+            let arrived = self.rounds.take_arrived(key);
+            let after = if rounds::is_read(key) {
+                self.reads.step(context, key, arrived)
+            } else {
+                self.tails.step(context, key, arrived)
+            };
+            match after {
+                After::Again => self.rounds.push(connection, key),
+                After::Stalled => {
+                    let outgoing = context.outgoing(connection);
+                    let now_us = context.now.mono_us;
+                    self.rounds.stall(connection, key, now_us, outgoing);
+                }
+                After::Cold(job) => {
+                    if self.rounds.has_room_for_cold()
+                        && context.helper.submit(JobKey::Scan(key), job)
+                    {
+                        self.rounds.submitted(connection, key);
+                    } else {
+                        self.rounds.defer(connection, key);
+                    }
+                }
+                After::Done => {}
+            }
+            if !budget.spend(Instant::now()) {
+                break;
+            }
+        }
     }
 
     /// Whether [`Self::turn`] has more to do at once.
     pub(crate) fn has_work(&self) -> bool {
-        self.reads.has_work() || self.tails.has_work()
+        self.rounds.has_work()
     }
 
     /// A read of the helper thread has finished.
     pub(crate) fn on_cold(
         &mut self,
-        context: &Context<'_>,
         key: u64,
         result: Result<drave_wal::Slices, drave_wal::ReadError>,
     ) {
-        if let Some(result) = self.reads.on_cold(context, key, result) {
-            self.tails.on_cold(context, key, result);
-        }
+        self.rounds.on_cold(key, result);
     }
 
     /// A client is gone.
     pub(crate) fn on_closed(&mut self, conn: ConnId) {
-        self.reads.on_closed(conn);
-        self.tails.on_closed(conn);
+        let mut keys = self.reads.on_closed(conn);
+        keys.append(&mut self.tails.on_closed(conn));
+        self.rounds
+            .forget_connection(conn.number(), keys.into_iter());
     }
 
     /// Signs of life for tailing readers; called every [`tails::KEEPALIVE_US`].

@@ -1,6 +1,6 @@
 //! Reads: confirmed with a quorum when they are to be linearizable, then served in bounded steps.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use drave_batch::control::LOG_NAME_BYTES_MAX;
 use drave_batch::wire::{self, ErrorCode, LOCAL_READ};
@@ -8,9 +8,9 @@ use drave_batch::{BODY_BYTES_MAX, encoded_bytes};
 use drave_net::ConnId;
 use drave_wal::{ReadError, Slices};
 
+use super::Context;
+use super::rounds::{After, FIRST_READ_KEY, KEY_STEP, Rounds};
 use super::scan::{Cursor, Found, Step};
-use super::{CLIENT_QUEUE_BYTES_HIGH, Context};
-use crate::node::JobKey;
 use crate::replica::{Fatal, Refusal, ReplyTo};
 
 /// Reads that may wait for their confirmation or their bytes.
@@ -19,21 +19,12 @@ const READS_MAX: usize = 4096;
 /// Of these, reads of one connection: one that does not take its answers leaves room for others.
 const READS_PER_CONNECTION_MAX: u32 = 256;
 
-/// How long an answer waits for a client to read before the client is given up.
-const STALL_US_MAX: u64 = 60_000_000;
-
 /// Logs in one answer to a listing at most: their names fit a frame's head.
 const LIST_MAX: usize = 60_000 / (LOG_NAME_BYTES_MAX + 26);
-
-/// Steps of one read in one turn of the loop.
-const STEPS_MAX: usize = 4;
 
 /// Bytes of batches in one answer at most: with one batch more it still fits a frame.
 const READ_BYTES_MAX: usize =
     wire::FRAME_PAYLOAD_BYTES_MAX as usize - encoded_bytes(BODY_BYTES_MAX);
-
-/// Keys of reads are even, keys of tails odd, so that a finished job finds its owner.
-const KEY_STEP: u64 = 2;
 
 enum Request {
     Lookup(wire::LogLookup),
@@ -41,18 +32,25 @@ enum Request {
     Read(wire::Read),
 }
 
+impl Request {
+    fn is_local(&self) -> bool {
+        let consistency = match self {
+            Self::Lookup(lookup) => lookup.consistency,
+            Self::List(list) => list.consistency,
+            Self::Read(read) => read.consistency,
+        };
+        consistency == LOCAL_READ
+    }
+}
+
 struct Scan {
     to: ReplyTo,
     cursor: Cursor,
     bytes_max: usize,
     found: Found,
-    waits_for_disk: bool,
-    /// Since when its client has not read enough to be given more.
-    stalled_since_us: Option<u64>,
 }
 
 /// Reads under way.
-#[derive(Default)]
 pub(super) struct Reads {
     next_ticket: u64,
     unconfirmed: HashMap<u64, (ReplyTo, Request)>,
@@ -60,48 +58,55 @@ pub(super) struct Reads {
     by_connection: HashMap<u64, u32>,
     next_key: u64,
     scans: HashMap<u64, Scan>,
-    runnable: VecDeque<u64>,
-    /// Scans that wait for their client to read, or for the helper to have room.
-    stalled: VecDeque<u64>,
 }
 
 impl Reads {
+    pub(super) fn new() -> Self {
+        Self {
+            next_ticket: 0,
+            unconfirmed: HashMap::new(),
+            by_connection: HashMap::new(),
+            next_key: FIRST_READ_KEY,
+            scans: HashMap::new(),
+        }
+    }
+
     pub(super) fn lookup(
         &mut self,
         context: &mut Context<'_>,
+        rounds: &mut Rounds,
         to: ReplyTo,
         request: wire::LogLookup,
     ) -> Result<(), Fatal> {
-        let local = request.consistency == LOCAL_READ;
-        self.begin(context, to, Request::Lookup(request), local)
+        self.begin(context, rounds, to, Request::Lookup(request))
     }
 
     pub(super) fn list(
         &mut self,
         context: &mut Context<'_>,
+        rounds: &mut Rounds,
         to: ReplyTo,
         request: wire::LogList,
     ) -> Result<(), Fatal> {
-        let local = request.consistency == LOCAL_READ;
-        self.begin(context, to, Request::List(request), local)
+        self.begin(context, rounds, to, Request::List(request))
     }
 
     pub(super) fn read(
         &mut self,
         context: &mut Context<'_>,
+        rounds: &mut Rounds,
         to: ReplyTo,
         request: wire::Read,
     ) -> Result<(), Fatal> {
-        let local = request.consistency == LOCAL_READ;
-        self.begin(context, to, Request::Read(request), local)
+        self.begin(context, rounds, to, Request::Read(request))
     }
 
     fn begin(
         &mut self,
         context: &mut Context<'_>,
+        rounds: &mut Rounds,
         to: ReplyTo,
         request: Request,
-        local: bool,
     ) -> Result<(), Fatal> {
         let under_way = self.by_connection.get(&to.connection).copied().unwrap_or(0);
         if under_way >= READS_PER_CONNECTION_MAX {
@@ -109,8 +114,10 @@ impl Reads {
             context.refuse(to, &Refusal::new(ErrorCode::Busy, message));
             return Ok(());
         }
-        if local {
-            self.serve(context, to, request);
+        let is_local = request.is_local();
+        // What is missing here may be elsewhere: "there is none" is said only when that is known.
+        if is_local && (context.knows_what_is_committed() || is_here(context, &request)) {
+            self.serve(context, rounds, to, request);
             return Ok(());
         }
         if self.unconfirmed.len() >= READS_MAX {
@@ -128,7 +135,11 @@ impl Reads {
         {
             self.unconfirmed.remove(&ticket);
             self.ended(to);
-            context.refuse(to, &refusal);
+            if is_local {
+                context.refuse_unconfirmed(to);
+            } else {
+                context.refuse(to, &refusal);
+            }
         }
         Ok(())
     }
@@ -152,39 +163,46 @@ impl Reads {
         }
     }
 
-    /// A client is gone: nobody waits for its reads any more.
-    pub(super) fn on_closed(&mut self, conn: ConnId) {
-        self.scans
-            .retain(|_, scan| scan.to.connection != conn.number());
-        self.unconfirmed
-            .retain(|_, (to, _)| to.connection != conn.number());
+    /// A client is gone: nobody waits for its reads any more. Gives the keys of those.
+    pub(super) fn on_closed(&mut self, conn: ConnId) -> Vec<u64> {
+        let of_client = |to: &ReplyTo| to.connection == conn.number();
+        self.unconfirmed.retain(|_, (to, _)| !of_client(to));
         self.by_connection.remove(&conn.number());
+        let scans = self.scans.extract_if(|_, scan| of_client(&scan.to));
+        scans.map(|(key, _)| key).collect()
     }
 
     /// A quorum confirmed the read: everything committed before it was asked for is applied.
-    pub(super) fn confirmed(&mut self, context: &mut Context<'_>, ticket: u64) {
+    pub(super) fn confirmed(
+        &mut self,
+        context: &mut Context<'_>,
+        rounds: &mut Rounds,
+        ticket: u64,
+    ) {
         if let Some((to, request)) = self.unconfirmed.remove(&ticket) {
             self.ended(to);
-            self.serve(context, to, request);
+            self.serve(context, rounds, to, request);
         }
     }
 
     pub(super) fn failed(&mut self, context: &mut Context<'_>, ticket: u64) {
         if let Some((to, _)) = self.unconfirmed.remove(&ticket) {
             self.ended(to);
-            let message = "the lead was lost before a quorum confirmed the read";
-            context.refuse(to, &Refusal::new(ErrorCode::ReadUnconfirmed, message));
+            context.refuse_unconfirmed(to);
         }
     }
 
-    fn serve(&mut self, context: &mut Context<'_>, to: ReplyTo, request: Request) {
+    fn serve(
+        &mut self,
+        context: &mut Context<'_>,
+        rounds: &mut Rounds,
+        to: ReplyTo,
+        request: Request,
+    ) {
         match request {
             Request::Lookup(lookup) => match context.replica.catalogue().log_named(&lookup.name) {
                 Some(log) => context.reply(to, &log.info(false), &[]),
-                None => {
-                    let linearizable = lookup.consistency != LOCAL_READ;
-                    context.refuse_absent(to, &format!("log named {}", lookup.name), linearizable);
-                }
+                None => context.refuse_absent(to, &format!("log named {}", lookup.name)),
             },
             Request::List(list) => {
                 let count_max = (list.count_max as usize).clamp(1, LIST_MAX);
@@ -198,14 +216,19 @@ impl Reads {
                 drop(logs);
                 context.reply(to, &wire::LogListed { more, logs: page }, &[]);
             }
-            Request::Read(read) => self.start_scan(context, to, &read),
+            Request::Read(read) => self.start_scan(context, rounds, to, &read),
         }
     }
 
-    fn start_scan(&mut self, context: &mut Context<'_>, to: ReplyTo, read: &wire::Read) {
+    fn start_scan(
+        &mut self,
+        context: &mut Context<'_>,
+        rounds: &mut Rounds,
+        to: ReplyTo,
+        read: &wire::Read,
+    ) {
         let Some(log) = context.replica.catalogue().log(read.log_id) else {
-            let linearizable = read.consistency != LOCAL_READ;
-            context.refuse_absent(to, &format!("log {}", read.log_id), linearizable);
+            context.refuse_absent(to, &format!("log {}", read.log_id));
             return;
         };
         if let Some(refusal) = out_of_range(read.from_seq, log.first_seq, log.next_seq) {
@@ -219,128 +242,77 @@ impl Reads {
         }
         let key = self.next_key;
         self.next_key += KEY_STEP;
-        let cursor = Cursor::new(read.log_id, read.from_seq);
-        let bytes_max = (read.bytes_max as usize).clamp(1, READ_BYTES_MAX);
-        let found = Found::default();
-        self.scans.insert(
-            key,
-            Scan {
-                to,
-                cursor,
-                bytes_max,
-                found,
-                waits_for_disk: false,
-                stalled_since_us: None,
-            },
-        );
-        self.begun(to);
-        self.run(context, key);
-    }
-
-    fn run(&mut self, context: &mut Context<'_>, key: u64) {
-        let Some(scan) = self.scans.get_mut(&key) else {
-            return;
+        let scan = Scan {
+            to,
+            cursor: Cursor::new(read.log_id, read.from_seq),
+            bytes_max: (read.bytes_max as usize).clamp(1, READ_BYTES_MAX),
+            found: Found::default(),
         };
-        if scan.waits_for_disk {
-            return;
-        }
-        let conn = ConnId::from_number(scan.to.connection);
-        if context.net.queued_bytes(conn) > CLIENT_QUEUE_BYTES_HIGH {
-            let now_us = context.now.mono_us;
-            let since_us = *scan.stalled_since_us.get_or_insert(now_us);
-            if now_us - since_us > STALL_US_MAX {
-                let message = "the client does not read the answers it asked for";
-                tracing::warn!(connection = conn.number(), message, "client closed");
-                context.net.close_with(conn, ErrorCode::Busy, message);
-                self.on_closed(conn);
-                return;
-            }
-            self.stalled.push_back(key);
-            return;
-        }
-        let commit_index = context.replica.applied_index();
-        for _ in 0..STEPS_MAX {
-            let Some(log) = context.replica.catalogue().log(scan.cursor.log_id) else {
-                break;
-            };
-            let step = scan.cursor.step(
-                log,
-                &context.log.wal,
-                commit_index,
-                scan.bytes_max,
-                &mut scan.found,
-            );
-            match step {
-                Ok(Step::Moved) => {}
-                Ok(Step::Full | Step::End) => {
-                    let reply = wire::ReadReply {
-                        log_id: log.log_id,
-                        first_seq: log.first_seq,
-                        next_seq: log.next_seq,
-                    };
-                    context.reply(scan.to, &reply, &scan.found.pieces);
-                    self.end_scan(key);
-                    return;
-                }
-                Ok(Step::Cold(job)) => {
-                    if context.helper.submit(JobKey::Scan(key), job) {
-                        scan.waits_for_disk = true;
-                    } else {
-                        self.stalled.push_back(key);
-                    }
-                    return;
-                }
-                Err(error) => {
-                    context.refuse(scan.to, &unreadable(&error));
-                    self.end_scan(key);
-                    return;
-                }
-            }
-        }
-        self.runnable.push_back(key);
+        self.scans.insert(key, scan);
+        self.begun(to);
+        rounds.push(to.connection, key);
     }
 
-    pub(super) fn turn(&mut self, context: &mut Context<'_>) {
-        for _ in 0..self.runnable.len() {
-            if let Some(key) = self.runnable.pop_front() {
-                self.run(context, key);
-            }
-        }
-        for _ in 0..self.stalled.len() {
-            if let Some(key) = self.stalled.pop_front() {
-                self.run(context, key);
-            }
-        }
-    }
-
-    pub(super) fn has_work(&self) -> bool {
-        !self.runnable.is_empty()
-    }
-
-    /// Gives the result back when the job was not a read's.
-    pub(super) fn on_cold(
+    /// Goes on with a read, whose bytes from the disk may have arrived.
+    pub(super) fn step(
         &mut self,
         context: &Context<'_>,
         key: u64,
-        result: Result<Slices, ReadError>,
-    ) -> Option<Result<Slices, ReadError>> {
-        if !key.is_multiple_of(KEY_STEP) {
-            return Some(result);
+        arrived: Option<Result<Slices, ReadError>>,
+    ) -> After {
+        let Some(scan) = self.scans.get_mut(&key) else {
+            return After::Done;
+        };
+        let log = context.replica.catalogue().log(scan.cursor.log_id);
+        let log = log.expect("a log that was created stays");
+        let (to, seq) = (scan.to, scan.cursor.seq);
+        if let Some(refusal) = out_of_range(seq, log.first_seq, u64::MAX) {
+            context.refuse(to, &refusal);
+            self.end_scan(key);
+            return After::Done;
         }
-        if let Some(scan) = self.scans.get_mut(&key) {
-            scan.waits_for_disk = false;
-            match result {
-                Ok(slices) => {
-                    scan.cursor.take(&slices, scan.bytes_max, &mut scan.found);
-                    self.runnable.push_back(key);
-                }
-                Err(error) => {
-                    context.refuse(scan.to, &unreadable(&error));
-                    self.end_scan(key);
-                }
+        let step = match arrived {
+            Some(Ok(slices)) => {
+                scan.cursor.take(&slices, scan.bytes_max, &mut scan.found);
+                Ok(Step::Moved)
             }
+            Some(Err(error)) => Err(error),
+            None if context.outgoing(to.connection).is_full() => return After::Stalled,
+            None => scan.cursor.step(
+                log,
+                &context.log.wal,
+                context.replica.applied_index(),
+                scan.bytes_max,
+                &mut scan.found,
+            ),
+        };
+        match step {
+            Ok(Step::Moved) => return After::Again,
+            Ok(Step::Cold(job)) => return After::Cold(job),
+            Ok(Step::Full | Step::End) => {
+                let reply = wire::ReadReply {
+                    log_id: log.log_id,
+                    first_seq: log.first_seq,
+                    next_seq: log.next_seq,
+                };
+                context.reply(to, &reply, &scan.found.pieces);
+            }
+            Err(error) => context.refuse(to, &unreadable(&error)),
         }
-        None
+        self.end_scan(key);
+        After::Done
+    }
+}
+
+/// Whether this replica has what the request names, wherever the group is.
+fn is_here(context: &Context<'_>, request: &Request) -> bool {
+    let catalogue = context.replica.catalogue();
+    match request {
+        Request::Lookup(lookup) => catalogue.log_named(&lookup.name).is_some(),
+        Request::List(_) => true,
+        Request::Read(read) => catalogue
+            .log(read.log_id)
+            .is_some_and(|log| read.from_seq <= log.next_seq),
     }
 }
 

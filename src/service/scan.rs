@@ -80,6 +80,13 @@ impl Cursor {
         let Some((lo, hi)) = range else {
             return Ok(Step::End);
         };
+        // Entries that are gone hold nothing but records before the log's first seq.
+        let first_index = wal.first_index();
+        if hi <= first_index {
+            self.index = first_index;
+            return Ok(Step::Moved);
+        }
+        let lo = lo.max(first_index);
         let hi = hi.min(commit_index + 1);
         if lo >= hi {
             return Ok(Step::End);

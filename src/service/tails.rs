@@ -3,25 +3,26 @@
 //! A reader without credit, or that does not read its socket, stops only itself. What it gets is slices
 //! of the log's own bytes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use drave_batch::wire::{self, ErrorCode};
 use drave_net::ConnId;
 use drave_wal::{ReadError, Slices};
 
+use super::Context;
 use super::reads::{out_of_range, unreadable};
+use super::rounds::{After, FIRST_TAIL_KEY, KEY_STEP, Rounds};
 use super::scan::{Cursor, Found, Step};
-use super::{CLIENT_QUEUE_BYTES_HIGH, Context};
-use crate::node::JobKey;
 use crate::replica::{Refusal, ReplyTo};
 
-/// Between signs of life to a reader that has everything.
+/// Between signs of life to a reader that has nothing to be given.
 pub(crate) const KEEPALIVE_US: u64 = 500_000;
 
 /// Bytes of batches in one frame to a tailing reader, unless one batch is larger.
 const TAIL_BYTES_MAX: usize = 256 << 10;
 
-const STEPS_MAX: usize = 4;
+/// Tailing readers of one connection: one client leaves room for others.
+const TAILS_PER_CONNECTION_MAX: usize = 4096;
 
 /// Credit that a reader may have open.
 const CREDIT_MAX: i64 = 64 << 20;
@@ -30,14 +31,10 @@ const CREDIT_MAX: i64 = 64 << 20;
 enum State {
     /// Has everything committed; wakes when its log advances.
     CaughtUp,
-    /// In the queue of those to be served.
-    Runnable,
-    /// Waits for the helper thread.
-    Disk,
     /// Waits for credit.
     Credit,
-    /// Waits for its client to read, or for the helper to have room; tried again each turn.
-    Stalled,
+    /// Somewhere in the rounds.
+    Scheduled,
 }
 
 struct Tail {
@@ -53,37 +50,40 @@ pub(super) struct Tails {
     tails_max: usize,
     next_key: u64,
     tails: HashMap<u64, Tail>,
-    by_request: HashMap<(u64, u64), u64>,
-    by_log: HashMap<u64, Vec<u64>>,
-    runnable: VecDeque<u64>,
-    stalled: VecDeque<u64>,
+    /// By connection and request.
+    by_request: HashMap<u64, HashMap<u64, u64>>,
+    by_log: HashMap<u64, HashSet<u64>>,
 }
 
 impl Tails {
     pub(super) fn new(tails_max: usize) -> Self {
         Self {
             tails_max,
-            // Odd: see `reads::KEY_STEP`.
-            next_key: 1,
+            next_key: FIRST_TAIL_KEY,
             tails: HashMap::new(),
             by_request: HashMap::new(),
             by_log: HashMap::new(),
-            runnable: VecDeque::new(),
-            stalled: VecDeque::new(),
         }
     }
 
+    /// Takes a reader; what it is given first is looked for in its turn.
     pub(super) fn start(
         &mut self,
-        context: &mut Context<'_>,
+        context: &Context<'_>,
+        rounds: &mut Rounds,
         to: ReplyTo,
         request: &wire::TailStart,
     ) {
         let Some(log) = context.replica.catalogue().log(request.log_id) else {
-            context.refuse_absent(to, &format!("log {}", request.log_id), false);
+            if context.knows_what_is_committed() {
+                context.refuse_absent(to, &format!("log {}", request.log_id));
+            } else {
+                context.refuse_unconfirmed(to);
+            }
             return;
         };
-        let next_seq = if context.replica.is_leader() {
+        // Elsewhere the log may have come further: the reader waits until it has come here.
+        let next_seq = if context.knows_what_is_committed() {
             log.next_seq
         } else {
             u64::MAX
@@ -92,201 +92,183 @@ impl Tails {
             context.refuse(to, &refusal);
             return;
         }
-        if self.tails.len() >= self.tails_max || self.by_request.contains_key(&key_of(to)) {
-            let message = format!(
-                "{} tailing readers, at most {}",
-                self.tails.len(),
-                self.tails_max
-            );
+        if let Some(message) = self.has_no_place(to) {
             context.refuse(to, &Refusal::new(ErrorCode::Busy, message));
             return;
         }
         let key = self.next_key;
-        self.next_key += 2;
+        self.next_key += KEY_STEP;
         let tail = Tail {
             to,
             cursor: Cursor::new(request.log_id, request.from_seq),
             credit_bytes: i64::from(request.credit_bytes).min(CREDIT_MAX),
             found: Found::default(),
-            state: State::Runnable,
+            state: State::Scheduled,
         };
         self.tails.insert(key, tail);
-        self.by_request.insert(key_of(to), key);
-        self.by_log.entry(request.log_id).or_default().push(key);
-        self.runnable.push_back(key);
+        let requests = self.by_request.entry(to.connection).or_default();
+        requests.insert(to.request_id, key);
+        self.by_log.entry(request.log_id).or_default().insert(key);
+        rounds.push(to.connection, key);
     }
 
-    pub(super) fn credit(&mut self, to: ReplyTo, credit_bytes: u32) {
-        let Some(key) = self.by_request.get(&key_of(to)) else {
+    /// Why one more reader is not taken.
+    fn has_no_place(&self, to: ReplyTo) -> Option<String> {
+        let (all, limit) = (self.tails.len(), self.tails_max);
+        if all >= limit {
+            return Some(format!("{all} tailing readers, at most {limit}"));
+        }
+        let requests = self.by_request.get(&to.connection)?;
+        let (own, limit) = (requests.len(), TAILS_PER_CONNECTION_MAX);
+        if own >= limit {
+            return Some(format!(
+                "{own} tailing readers of this connection, at most {limit}"
+            ));
+        }
+        requests
+            .contains_key(&to.request_id)
+            .then(|| format!("request {} tails already", to.request_id))
+    }
+
+    fn key_of(&self, to: ReplyTo) -> Option<u64> {
+        let requests = self.by_request.get(&to.connection)?;
+        requests.get(&to.request_id).copied()
+    }
+
+    pub(super) fn credit(&mut self, rounds: &mut Rounds, to: ReplyTo, credit_bytes: u32) {
+        let Some(key) = self.key_of(to) else {
             return;
         };
-        if let Some(tail) = self.tails.get_mut(key) {
+        if let Some(tail) = self.tails.get_mut(&key) {
             tail.credit_bytes = (tail.credit_bytes + i64::from(credit_bytes)).min(CREDIT_MAX);
             if tail.state == State::Credit {
-                tail.state = State::Runnable;
-                self.runnable.push_back(*key);
+                tail.schedule(rounds, key);
             }
         }
     }
 
-    pub(super) fn stop(&mut self, to: ReplyTo) {
-        if let Some(key) = self.by_request.get(&key_of(to)).copied() {
+    pub(super) fn stop(&mut self, rounds: &mut Rounds, to: ReplyTo) {
+        if let Some(key) = self.key_of(to) {
             self.remove(key);
+            rounds.forget(to.connection, key);
         }
     }
 
-    pub(super) fn on_closed(&mut self, conn: ConnId) {
-        let keys: Vec<u64> = self
-            .tails
-            .iter()
-            .filter(|(_, tail)| tail.to.connection == conn.number())
-            .map(|(key, _)| *key)
-            .collect();
-        for key in keys {
-            self.remove(key);
+    /// A client is gone. Gives the keys of its readers.
+    pub(super) fn on_closed(&mut self, conn: ConnId) -> Vec<u64> {
+        let requests = self.by_request.remove(&conn.number()).unwrap_or_default();
+        let keys: Vec<u64> = requests.into_values().collect();
+        for key in &keys {
+            self.remove(*key);
         }
+        keys
     }
 
     fn remove(&mut self, key: u64) {
         let Some(tail) = self.tails.remove(&key) else {
             return;
         };
-        self.by_request.remove(&key_of(tail.to));
+        if let Some(requests) = self.by_request.get_mut(&tail.to.connection) {
+            requests.remove(&tail.to.request_id);
+            if requests.is_empty() {
+                self.by_request.remove(&tail.to.connection);
+            }
+        }
         if let Some(keys) = self.by_log.get_mut(&tail.cursor.log_id) {
-            keys.retain(|other| *other != key);
+            keys.remove(&key);
             if keys.is_empty() {
                 self.by_log.remove(&tail.cursor.log_id);
             }
         }
     }
 
-    /// The committed end of a log has moved.
-    pub(super) fn advanced(&mut self, log_id: u64) {
+    /// The committed end of a log, or its beginning, has moved.
+    pub(super) fn advanced(&mut self, rounds: &mut Rounds, log_id: u64) {
         for key in self.by_log.get(&log_id).into_iter().flatten() {
             if let Some(tail) = self.tails.get_mut(key)
                 && tail.state == State::CaughtUp
             {
-                tail.state = State::Runnable;
-                self.runnable.push_back(*key);
+                tail.schedule(rounds, *key);
             }
         }
     }
 
-    pub(super) fn on_cold(
+    /// Goes on with a reader, whose bytes from the disk may have arrived.
+    pub(super) fn step(
         &mut self,
         context: &Context<'_>,
         key: u64,
-        result: Result<Slices, ReadError>,
-    ) {
+        arrived: Option<Result<Slices, ReadError>>,
+    ) -> After {
         let Some(tail) = self.tails.get_mut(&key) else {
-            return;
+            return After::Done;
         };
-        match result {
-            Ok(slices) => {
+        let log = context.replica.catalogue().log(tail.cursor.log_id);
+        let log = log.expect("a log that was created stays");
+        if let Some(refusal) = out_of_range(tail.cursor.seq, log.first_seq, u64::MAX) {
+            return self.end(context, key, &refusal);
+        }
+        match arrived {
+            Some(Ok(slices)) => {
                 tail.cursor.take(&slices, TAIL_BYTES_MAX, &mut tail.found);
-                tail.state = State::Runnable;
-                self.runnable.push_back(key);
+                return After::Again;
             }
-            Err(error) => {
-                context.refuse(tail.to, &unreadable(&error));
-                self.remove(key);
-            }
+            Some(Err(error)) => return self.end(context, key, &unreadable(&error)),
+            None => {}
         }
-    }
-
-    pub(super) fn has_work(&self) -> bool {
-        !self.runnable.is_empty()
-    }
-
-    pub(super) fn turn(&mut self, context: &mut Context<'_>) {
-        for _ in 0..self.stalled.len() {
-            if let Some(key) = self.stalled.pop_front() {
-                self.run(context, key);
-            }
+        if context.outgoing(tail.to.connection).is_full() {
+            return After::Stalled;
         }
-        for _ in 0..self.runnable.len() {
-            if let Some(key) = self.runnable.pop_front() {
-                self.run(context, key);
-            }
+        if tail.credit_bytes <= 0 {
+            tail.state = State::Credit;
+            return After::Done;
         }
-    }
-
-    fn run(&mut self, context: &mut Context<'_>, key: u64) {
-        let Some(tail) = self.tails.get_mut(&key) else {
-            return;
+        let bytes_max = TAIL_BYTES_MAX.min(tail.credit_bytes as usize);
+        let data = wire::TailData {
+            log_id: log.log_id,
+            first_seq: log.first_seq,
+            next_seq: log.next_seq,
         };
-        if context
-            .net
-            .queued_bytes(ConnId::from_number(tail.to.connection))
-            > CLIENT_QUEUE_BYTES_HIGH
-        {
-            tail.state = State::Stalled;
-            self.stalled.push_back(key);
-            return;
+        let step = tail.cursor.step(
+            log,
+            &context.log.wal,
+            context.replica.applied_index(),
+            bytes_max,
+            &mut tail.found,
+        );
+        match step {
+            Ok(Step::Moved) => After::Again,
+            Ok(Step::Full) => {
+                tail.send(context, &data);
+                After::Again
+            }
+            Ok(Step::End) => {
+                // Also when nothing was found: the reader hears that it has everything.
+                tail.send(context, &data);
+                tail.state = State::CaughtUp;
+                After::Done
+            }
+            Ok(Step::Cold(job)) => After::Cold(job),
+            Err(error) => self.end(context, key, &unreadable(&error)),
         }
-        let commit_index = context.replica.applied_index();
-        for _ in 0..STEPS_MAX {
-            if tail.credit_bytes <= 0 {
-                tail.state = State::Credit;
-                return;
-            }
-            let Some(log) = context.replica.catalogue().log(tail.cursor.log_id) else {
-                break;
-            };
-            if log.first_seq > tail.cursor.seq {
-                let refusal = out_of_range(tail.cursor.seq, log.first_seq, u64::MAX);
-                context.refuse(tail.to, &refusal.expect("the seq is before the first one"));
-                self.remove(key);
-                return;
-            }
-            let bytes_max = TAIL_BYTES_MAX.min(tail.credit_bytes as usize);
-            let data = wire::TailData {
-                log_id: log.log_id,
-                first_seq: log.first_seq,
-                next_seq: log.next_seq,
-            };
-            match tail.cursor.step(
-                log,
-                &context.log.wal,
-                commit_index,
-                bytes_max,
-                &mut tail.found,
-            ) {
-                Ok(Step::Moved) => {}
-                Ok(Step::Full) => tail.send(context, &data),
-                Ok(Step::End) => {
-                    // Also when nothing was found: the reader hears that it has everything.
-                    tail.send(context, &data);
-                    tail.state = State::CaughtUp;
-                    return;
-                }
-                Ok(Step::Cold(job)) => {
-                    if context.helper.submit(JobKey::Scan(key), job) {
-                        tail.state = State::Disk;
-                    } else {
-                        tail.state = State::Stalled;
-                        self.stalled.push_back(key);
-                    }
-                    return;
-                }
-                Err(error) => {
-                    context.refuse(tail.to, &unreadable(&error));
-                    self.remove(key);
-                    return;
-                }
-            }
-        }
-        tail.state = State::Runnable;
-        self.runnable.push_back(key);
     }
 
-    pub(super) fn keepalive(&mut self, context: &mut Context<'_>) {
-        for tail in self.tails.values_mut() {
+    fn end(&mut self, context: &Context<'_>, key: u64, refusal: &Refusal) -> After {
+        if let Some(tail) = self.tails.get(&key) {
+            context.refuse(tail.to, refusal);
+        }
+        self.remove(key);
+        After::Done
+    }
+
+    /// Tells every reader that is still there, and where its log ends. One that does not read what it
+    /// was given has frames to live on.
+    pub(super) fn keepalive(&mut self, context: &Context<'_>) {
+        for tail in self.tails.values() {
             let Some(log) = context.replica.catalogue().log(tail.cursor.log_id) else {
                 continue;
             };
-            // One that waits for its own credit or reads too slowly has frames of ours to live on.
-            if matches!(tail.state, State::CaughtUp | State::Credit) {
+            if !context.outgoing(tail.to.connection).is_full() {
                 let data = wire::TailData {
                     log_id: log.log_id,
                     first_seq: log.first_seq,
@@ -299,13 +281,14 @@ impl Tails {
 }
 
 impl Tail {
+    fn schedule(&mut self, rounds: &mut Rounds, key: u64) {
+        self.state = State::Scheduled;
+        rounds.push(self.to.connection, key);
+    }
+
     fn send(&mut self, context: &Context<'_>, data: &wire::TailData) {
         self.credit_bytes -= self.found.bytes as i64;
         context.reply(self.to, data, &self.found.pieces);
         self.found = Found::default();
     }
-}
-
-fn key_of(to: ReplyTo) -> (u64, u64) {
-    (to.connection, to.request_id)
 }
