@@ -41,7 +41,7 @@ pub struct Members {
 }
 
 /// One member as the leader sees it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Member {
     /// Its node id.
@@ -256,7 +256,7 @@ pub(crate) async fn transfer(call: &Call<'_>, to: u64) -> Result<Leadership, Cli
 }
 
 /// Who a node says it is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct NodeIdentity {
     /// Its cluster.

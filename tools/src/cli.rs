@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Exit;
 
+pub mod member;
 pub mod sim;
 
 const ABOUT: &str = "\
@@ -51,7 +52,7 @@ pub enum Command {
     Format(FormatArgs),
     /// Run a node until SIGTERM
     Start(StartArgs),
-    /// Create and list logs
+    /// Create, list and trim logs
     #[command(subcommand)]
     Log(LogCommand),
     /// Append each line of standard input as one record
@@ -62,6 +63,12 @@ pub enum Command {
     Tail(TailArgs),
     /// Show every node: role, term, indexes
     Status(StatusArgs),
+    /// Show and change the members
+    #[command(subcommand)]
+    Member(member::MemberCommand),
+    /// Hand over the lead
+    #[command(subcommand)]
+    Leader(member::LeaderCommand),
     /// Run a cluster on this machine until Ctrl-C
     Dev(DevArgs),
     /// Show that nothing is lost when the leader dies
@@ -82,6 +89,8 @@ pub enum LogCommand {
     Create(LogCreateArgs),
     /// List the logs in order of their names
     Ls(LogListArgs),
+    /// Give up a log's oldest records
+    Trim(LogTrimArgs),
 }
 
 /// Commands about histories.
@@ -174,7 +183,10 @@ Examples:
       --member 1=10.0.0.1:4436 --member 2=10.0.0.2:4436 --member 3=10.0.0.3:4436
 
   a single node, to start small:
-  drave format --data-dir ./data --cluster-id small --node-id 1 --member 1=127.0.0.1:4436")]
+  drave format --data-dir ./data --cluster-id small --node-id 1 --member 1=127.0.0.1:4436
+
+  a node for a cluster that exists, to be added with `drave member add` or `replace`:
+  drave format --join --data-dir /var/lib/drave --cluster-id prod --node-id 4 --address 10.0.0.4:4436")]
 pub struct FormatArgs {
     /// The directory; created when it is not there
     #[arg(long, value_name = "DIR", env = "DRAVE_DATA_DIR")]
@@ -187,8 +199,16 @@ pub struct FormatArgs {
     pub node_id: u64,
     /// A founding member, itself included: its number, and the HOST:PORT where it listens for nodes and
     /// clients; HOST is also the address its own connections leave from
-    #[arg(long = "member", value_name = "N=HOST:PORT", required = true, value_parser = member)]
+    #[arg(long = "member", value_name = "N=HOST:PORT", required_unless_present = "join", value_parser = founder)]
     pub members: Vec<(u64, String)>,
+    /// Make a node for a cluster that exists: it has no members until that cluster adds it. Its id must be
+    /// above every id that was ever a member's
+    #[arg(long, conflicts_with = "members", requires = "address")]
+    pub join: bool,
+    /// Where a node made with --join listens; HOST is also the address its own connections leave from
+    #[arg(long, value_name = "HOST:PORT", value_parser = endpoint)]
+    #[arg(requires = "join", conflicts_with = "members")]
+    pub address: Option<String>,
 }
 
 /// `drave start`
@@ -259,6 +279,28 @@ pub struct LogListArgs {
     /// Ask this node alone, for what it knows
     #[arg(long, value_name = "N")]
     pub node: Option<u64>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "it would become the help's text")]
+    pub connect: ConnectArgs,
+}
+
+/// `drave log trim`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The records are gone for every reader, for good; their space is given back later. Below the first seq held it \
+changes nothing.
+
+Example:
+  drave log trim orders --before 100000")]
+pub struct LogTrimArgs {
+    /// The log's name
+    pub name: String,
+    /// Give up the records below this seq; at most the log's next seq
+    #[arg(long, value_name = "SEQ")]
+    pub before: u64,
+    /// How to print the log afterwards
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ResultFormat,
     #[command(flatten)]
     #[allow(missing_docs, reason = "it would become the help's text")]
     pub connect: ConnectArgs,
@@ -524,7 +566,7 @@ fn endpoint(text: &str) -> Result<String, String> {
     }
 }
 
-fn member(text: &str) -> Result<(u64, String), String> {
+fn founder(text: &str) -> Result<(u64, String), String> {
     let (number, address) = text.split_once('=').ok_or("not N=HOST:PORT")?;
     let number = number
         .parse()

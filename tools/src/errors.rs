@@ -100,6 +100,16 @@ impl CliError {
         self
     }
 
+    /// With other advice for the case that the outcome is unknown: what to do depends on what was asked.
+    #[must_use]
+    pub fn next_if_unknown(self, next: impl Into<String>) -> Self {
+        if self.code == Some(ErrorCode::OutcomeUnknown) {
+            self.next(next)
+        } else {
+            self
+        }
+    }
+
     /// Standard output cannot be written. A reader that went away (`| head`) is no failure of ours.
     #[must_use]
     pub fn stdout(error: &io::Error) -> Self {

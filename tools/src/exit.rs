@@ -64,12 +64,24 @@ Exit codes:
     #[must_use]
     pub fn of_error_code(code: ErrorCode) -> Self {
         match code {
-            ErrorCode::LogNotFound | ErrorCode::Trimmed | ErrorCode::BeyondTail => Self::NotFound,
+            ErrorCode::LogNotFound
+            | ErrorCode::Trimmed
+            | ErrorCode::BeyondTail
+            | ErrorCode::MemberUnknown => Self::NotFound,
             ErrorCode::ExpectSeq
             | ErrorCode::TooLarge
             | ErrorCode::StaleEpoch
             | ErrorCode::LogExists
-            | ErrorCode::LogLimit => Self::Precondition,
+            | ErrorCode::LogLimit
+            | ErrorCode::TrimBeyondTail
+            | ErrorCode::MembershipConflict
+            | ErrorCode::MemberExists
+            | ErrorCode::NodeIdUsed
+            | ErrorCode::NotCaughtUp
+            | ErrorCode::LastVoter
+            | ErrorCode::WouldLoseQuorum
+            | ErrorCode::NotEligible
+            | ErrorCode::InvalidMembers => Self::Precondition,
             ErrorCode::LogName => Self::Usage,
             ErrorCode::Corruption => Self::Corruption,
             ErrorCode::ProtocolVersion
@@ -84,6 +96,7 @@ Exit codes:
             | ErrorCode::Busy
             | ErrorCode::DuplicateForgotten
             | ErrorCode::ReadUnconfirmed
+            | ErrorCode::TransferFailed
             | ErrorCode::StorageFailed
             | ErrorCode::DiskFull
             | ErrorCode::HandshakeTimeout

@@ -25,6 +25,7 @@ use std::io::Write;
 
 use clap::Parser;
 
+use crate::cli::member::{LeaderCommand, MemberCommand};
 use crate::cli::{Cli, Command, HistoryCommand, LogCommand};
 use crate::errors::CliError;
 use crate::exit::Exit;
@@ -61,14 +62,29 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Start(arguments) => commands::start::run(arguments),
         Command::Log(LogCommand::Create(arguments)) => commands::log::create(&arguments),
         Command::Log(LogCommand::Ls(arguments)) => commands::log::list(&arguments),
+        Command::Log(LogCommand::Trim(arguments)) => commands::log::trim(&arguments),
         Command::Append(arguments) => commands::append::run(&arguments),
         Command::Read(arguments) => commands::read::run(&arguments),
         Command::Tail(arguments) => commands::tail::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
+        Command::Member(command) => member(&command),
+        Command::Leader(LeaderCommand::Transfer(arguments)) => {
+            commands::leader::transfer(&arguments)
+        }
         Command::Dev(arguments) => commands::dev::run(arguments),
         Command::Demo(arguments) => commands::demo::run(arguments),
         Command::Chaos(arguments) => commands::chaos::run(arguments),
         Command::History(HistoryCommand::Check(arguments)) => commands::history::check(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),
+    }
+}
+
+fn member(command: &MemberCommand) -> Result<(), CliError> {
+    match command {
+        MemberCommand::List(arguments) => commands::member::list(arguments),
+        MemberCommand::Add(arguments) => commands::member::add(arguments),
+        MemberCommand::Promote(arguments) => commands::member::promote(arguments),
+        MemberCommand::Remove(arguments) => commands::member::remove(arguments),
+        MemberCommand::Replace(arguments) => commands::member::replace::run(arguments),
     }
 }

@@ -78,6 +78,33 @@ fn formatting_is_refused_with_reasons() {
 }
 
 #[test]
+fn a_node_that_joins_is_formatted_without_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    format(&data, &["--join"])
+        .assert_code(2)
+        .assert_says("--address");
+    let both = [
+        "--join",
+        "--address",
+        "127.0.0.1:1",
+        "--member",
+        "1=127.0.0.1:1",
+    ];
+    format(&data, &both)
+        .assert_code(2)
+        .assert_says("cannot be used with");
+    assert!(!data.exists());
+    format(&data, &["--join", "--address", "127.0.0.1:1"])
+        .assert_code(0)
+        .assert_says("node 1 of cluster test")
+        .assert_says("drave member add 1 127.0.0.1:1");
+    let held = fs::read(data.join("IDENTITY")).unwrap();
+    // Highest id ever, count: the member list is empty.
+    assert_eq!(held[held.len() - 16..held.len() - 4], [0; 12]);
+}
+
+#[test]
 fn two_formats_make_two_incarnations() {
     let dir = tempfile::tempdir().unwrap();
     let said = ["a", "b"].map(|name| {
@@ -162,6 +189,13 @@ fn clients_without_a_cluster_say_so_in_time() {
         &["tail", "x"],
         &["tail", "x", "--follow"],
         &["append", "x"],
+        &["log", "trim", "x", "--before", "1"],
+        &["member", "list"],
+        &["member", "add", "4", "127.0.0.1:1"],
+        &["member", "promote", "4"],
+        &["member", "remove", "4"],
+        &["member", "replace", "2", "4", "127.0.0.1:1"],
+        &["leader", "transfer", "2"],
     ] {
         let mut command = drave(arguments);
         command.args(["--endpoints", &address, "--timeout", "300ms"]);

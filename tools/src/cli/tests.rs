@@ -77,6 +77,76 @@ fn members_are_numbers_with_addresses() {
 }
 
 #[test]
+fn a_node_is_made_to_join_or_with_members_never_both() {
+    let start = "drave format --data-dir d --cluster-id c --node-id 4";
+    let Command::Format(arguments) = parse(&format!("{start} --join --address a:1")).unwrap()
+    else {
+        panic!("not format")
+    };
+    assert!(arguments.join && arguments.members.is_empty());
+    assert_eq!(arguments.address.as_deref(), Some("a:1"));
+    for (rest, kind) in [
+        ("--join", ErrorKind::MissingRequiredArgument),
+        (
+            "--join --address a:1 --member 1=a:1",
+            ErrorKind::ArgumentConflict,
+        ),
+        ("--address a:1 --member 1=a:1", ErrorKind::ArgumentConflict),
+        ("--address a:1", ErrorKind::MissingRequiredArgument),
+        ("--join --address a", ErrorKind::ValueValidation),
+    ] {
+        assert_eq!(refused(&format!("{start} {rest}")), kind, "{rest}");
+    }
+}
+
+#[test]
+fn members_and_the_lead() {
+    let line = "drave member replace 2 4 a:1 --wait 2m --timeout 3s --format json";
+    let Command::Member(member::MemberCommand::Replace(arguments)) = parse(line).unwrap() else {
+        panic!("not member replace")
+    };
+    assert_eq!((arguments.old, arguments.new), (2, 4));
+    assert_eq!(arguments.address, "a:1");
+    assert_eq!(arguments.wait, Duration::from_secs(120));
+    assert_eq!(arguments.connect.timeout, Some(Duration::from_secs(3)));
+    let Command::Member(member::MemberCommand::Promote(arguments)) =
+        parse("drave member promote 4").unwrap()
+    else {
+        panic!("not member promote")
+    };
+    assert_eq!(arguments.wait, Duration::from_secs(600));
+    for (line, kind) in [
+        ("drave member add 4", ErrorKind::MissingRequiredArgument),
+        ("drave member add 4 a", ErrorKind::ValueValidation),
+        ("drave member add x a:1", ErrorKind::ValueValidation),
+        ("drave member add -1 a:1", ErrorKind::UnknownArgument),
+        ("drave member promote", ErrorKind::MissingRequiredArgument),
+        (
+            "drave member promote 4 --wait 0s",
+            ErrorKind::ValueValidation,
+        ),
+        ("drave member remove", ErrorKind::MissingRequiredArgument),
+        ("drave member remove 1 2", ErrorKind::UnknownArgument),
+        (
+            "drave member replace 2 4",
+            ErrorKind::MissingRequiredArgument,
+        ),
+        ("drave leader transfer", ErrorKind::MissingRequiredArgument),
+        ("drave log trim orders", ErrorKind::MissingRequiredArgument),
+        (
+            "drave log trim orders --before x",
+            ErrorKind::ValueValidation,
+        ),
+    ] {
+        assert_eq!(refused(line), kind, "{line}");
+    }
+    for line in ["drave member", "drave leader"] {
+        let kind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        assert_eq!(refused(line), kind, "{line}");
+    }
+}
+
+#[test]
 fn endpoints_are_a_list() {
     let line = "drave status --endpoints a:1,b:2 --endpoints c:3";
     let Command::Status(arguments) = parse(line).unwrap() else {

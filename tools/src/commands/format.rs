@@ -15,8 +15,12 @@ pub fn run(arguments: FormatArgs) -> Result<(), CliError> {
         data_dir: arguments.data_dir,
         cluster_id: arguments.cluster_id,
         node_id: arguments.node_id,
-        members: arguments.members,
-        join: false,
+        // A node that joins names itself alone.
+        members: match arguments.address {
+            Some(address) => vec![(arguments.node_id, address)],
+            None => arguments.members,
+        },
+        join: arguments.join,
     };
     let identity = node_side::format(&request)?;
     eprintln!(
@@ -30,5 +34,11 @@ pub fn run(arguments: FormatArgs) -> Result<(), CliError> {
         "next: drave start --data-dir {}",
         request.data_dir.display()
     );
+    if request.join {
+        eprintln!(
+            "then: drave member add {} {}   (or: drave member replace OLD {0} {1})",
+            identity.node_id, identity.address
+        );
+    }
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! `drave log create` and `drave log ls`.
+//! `drave log create`, `drave log ls` and `drave log trim`.
 
 use drave_client::LogInfo;
 use serde::Serialize;
 
-use crate::cli::{LogCreateArgs, LogListArgs, ResultFormat};
+use crate::cli::{LogCreateArgs, LogListArgs, LogTrimArgs, ResultFormat};
 use crate::connect::{self, TIMEOUT_DEFAULT, client_error};
 use crate::errors::CliError;
 use crate::output::{plain_table, print, render_table};
@@ -45,6 +45,24 @@ pub fn list(arguments: &LogListArgs) -> Result<(), CliError> {
         let logs = found.map_err(|error| client_error("cannot list the logs", &error))?;
         let rows: Vec<Row> = logs.into_iter().map(Row::from).collect();
         print(&render(&rows, arguments.format)).await
+    })
+}
+
+/// Runs `drave log trim`.
+///
+/// # Errors
+/// [`CliError`], also when there is no such log or it does not reach that far.
+pub fn trim(arguments: &LogTrimArgs) -> Result<(), CliError> {
+    connect::runtime()?.block_on(async {
+        let client = connect::client(&arguments.connect, TIMEOUT_DEFAULT)?;
+        let trimmed = client.trim_log(&arguments.name, arguments.before).await;
+        let log = trimmed.map_err(|error| {
+            client_error("cannot trim the log", &error)
+                .with("log", &arguments.name)
+                .with("before", arguments.before)
+                .next_if_unknown("`drave log ls` shows the first seq held; trimming again is safe")
+        })?;
+        print(&render(&[Row::from(log)], arguments.format)).await
     })
 }
 
