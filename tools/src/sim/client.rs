@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use drave::replica::{Answer, Refusal};
-use drave_batch::wire::{Append, EXPECT_SEQ_NONE, Effect, ErrorCode};
+use drave_batch::wire::{Append, EXPECT_SEQ_NONE, Effect, ErrorCode, MemberChange};
 use drave_batch::{BatchHeader, BodyBuilder, EntryKind};
 
 use super::invariants::committed::LogModel;
@@ -36,6 +36,20 @@ pub enum Ask {
     Tail {
         /// The log.
         log_id: u64,
+    },
+    /// Change the members.
+    Members(MemberChange),
+    /// Hand the lead over.
+    Transfer {
+        /// To whom.
+        to: u64,
+    },
+    /// Give up the records of a log below `first_seq`.
+    Trim {
+        /// The log.
+        log_id: u64,
+        /// The first to keep.
+        first_seq: u64,
     },
 }
 
@@ -411,9 +425,8 @@ impl Client {
                 self.settle(reply.request_id, Settled::Done)
             }
             Answer::Refused(refusal) => self.take_refusal(now_us, nodes, reply, refusal),
-            // Answers that clients here never ask for.
-            #[allow(unreachable_patterns)]
-            _ => None,
+            // The operator's answers.
+            Answer::Members(_) | Answer::Transferred(_) => None,
         }
     }
 

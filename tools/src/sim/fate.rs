@@ -10,6 +10,7 @@ use super::faults::Fault;
 use super::invariants::Violation;
 use super::network::{Event, LinkId};
 use super::node::Life;
+use super::operator;
 use super::plan::Plan;
 use super::random::Random;
 use super::world::World;
@@ -22,8 +23,6 @@ pub struct Fate {
     /// Until when a node may stop or refuse to start, since its disk failed or was full: what failed may
     /// show only when it completes, and a log looks for room only now and then.
     excused_until_us: Vec<u64>,
-    /// Nodes that are out for good: never more than a minority.
-    lost: usize,
     kinds: Vec<Fault>,
 }
 
@@ -50,8 +49,7 @@ impl Fate {
         Self {
             random: Random::new(plan.options.seed, 4),
             steps_left: plan.steps,
-            excused_until_us: vec![0; plan.nodes],
-            lost: 0,
+            excused_until_us: vec![0; plan.nodes + plan.spares],
             kinds: plan
                 .faults
                 .iter()
@@ -128,7 +126,7 @@ impl Fate {
     }
 
     fn a_node(world: &mut World) -> usize {
-        let slots = world.slots() as u64;
+        let slots = world.used as u64;
         world.fate.random.below(slots) as usize
     }
 
@@ -180,6 +178,9 @@ impl Fate {
             (Fault::DiskFull, _) => Self::fill_disk(world, slot),
             (Fault::BitFlip, _) => super::damage::flip(world, slot),
             (Fault::Wipe, _) => Self::wipe(world, slot),
+            (Fault::Membership, _) => return operator::change_members(world),
+            (Fault::Transfer, _) => return operator::transfer(world),
+            (Fault::Trim, _) => return operator::trim(world),
             _ => {}
         }
         Ok(())
@@ -296,17 +297,10 @@ impl Fate {
         world.fate.excused_until_us[slot] = u64::MAX;
     }
 
-    /// Whether one more node may be lost for good; counts it if so.
+    /// Whether one more node may be lost for good.
     pub fn may_lose(world: &mut World, slot: usize) -> bool {
-        let budget = (world.plan.nodes - 1) / 2;
-        if world.nodes[slot].life == Life::Dead || world.nodes[slot].is_damaged {
-            return false;
-        }
-        if world.fate.lost >= budget {
-            return false;
-        }
-        world.fate.lost += 1;
-        true
+        let is_lost = world.nodes[slot].life == Life::Dead || world.nodes[slot].is_damaged;
+        !is_lost && operator::may_lose(world, slot)
     }
 
     fn wipe(world: &mut World, slot: usize) {

@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 use drave::raft::Message;
-use drave_batch::wire::{AppendEntries, Lane};
+use drave_batch::wire::{AppendEntries, Lane, SnapshotChunk, SnapshotReply};
 
 use super::client::{Reply, Request};
 use super::faults::Fault;
@@ -24,6 +24,10 @@ pub enum Payload {
     Core(Message),
     /// An append with its batches back to back.
     Append(Box<(AppendEntries, Bytes)>),
+    /// A part of a snapshot.
+    Chunk(Box<(SnapshotChunk, Bytes)>),
+    /// The answer to one.
+    ChunkReply(SnapshotReply),
 }
 
 /// A message between two nodes, by their slots.

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use drave::node::Completion;
-use drave::raft::{HardState, Message, NodeId, RoleKind};
-use drave::replica::{Answer, AppendTaken, Fatal, Now, Refusal, Replica, ReplyTo};
+use drave::raft::{Durable, HardState, Message, NodeId, RoleKind};
+use drave::replica::{Answer, AppendTaken, Fatal, Now, Refusal, Replica, ReplyTo, SnapshotTaken};
+use drave_batch::checksum;
 use drave_batch::wire::{self, ErrorCode, Lane};
 use drave_wal::{MemoryDisk, Read, ReadError, Slices};
 
@@ -17,6 +18,7 @@ use super::clock::Clock;
 use super::network::{LinkId, Payload};
 use super::plan::Timers;
 use super::shadow::ShadowLog;
+use super::snapshots::{SnapshotStore, Storing};
 
 /// Something a node takes in one of its turns.
 #[derive(Debug)]
@@ -83,7 +85,9 @@ pub struct SendLimits {
     pub append_bytes_max: u64,
     /// Entries of one append.
     pub append_entries_max: u64,
-    /// How long a read from files takes.
+    /// Bytes of a snapshot's part.
+    pub chunk_bytes_max: u32,
+    /// How long a read from files takes, and storing a snapshot.
     pub cold_us: u64,
 }
 
@@ -103,6 +107,8 @@ pub struct Process {
     completions: Vec<Completion>,
     /// It came to lead in its last turn.
     pub is_new_leader: bool,
+    /// The snapshot that it took in its last turn.
+    pub taken: Option<(u64, Bytes)>,
 }
 
 /// What becomes of a node that is not running.
@@ -120,6 +126,8 @@ pub struct Node {
     pub slot: usize,
     /// Its disk.
     pub disk: MemoryDisk,
+    /// The snapshots on it.
+    pub snapshots: SnapshotStore,
     /// Its clocks.
     pub clock: Clock,
     /// Its timers.
@@ -162,6 +170,7 @@ impl Node {
         self.wake_us = timer_us
             .min(disk_us)
             .min(cold_us.unwrap_or(u64::MAX))
+            .min(self.snapshots.due_us())
             .min(inbox_us)
             .max(self.busy_until_us);
     }
@@ -183,7 +192,9 @@ impl Node {
         let now = self.clock.now(now_us);
         self.disk.set_now_us(now_us);
         process.is_new_leader = false;
+        process.taken = None;
         process.take_completions(now)?;
+        process.take_stored(now, now_us, &mut self.snapshots)?;
         while let Some(input) = self.inbox.pop_front() {
             process.take(now, slots, input, out)?;
         }
@@ -192,11 +203,13 @@ impl Node {
             process.replica.tick(now, &mut process.log)?;
         }
         process.answer(out);
+        process.keep_snapshots(now, now_us, limits, &mut self.snapshots)?;
         let credit_bytes = process.log.log.credit_bytes();
         process.replica.set_credit(credit_bytes);
         process.send_messages(out);
         // Appends leave before the own write starts: the two run in parallel (thesis section 10.2.1).
         process.pull(now, now_us, slots, self.slot, limits, out);
+        process.pull_snapshots(now, slots, self.slot, limits, &mut self.snapshots, out);
         process.log.log.wal.submit();
         process.tell_roles(out);
         Ok(())
@@ -221,6 +234,7 @@ impl Process {
             ticket_last: 0,
             completions: Vec::new(),
             is_new_leader: false,
+            taken: None,
         }
     }
 
@@ -306,6 +320,17 @@ impl Process {
                     return Err(Stop::Malformed(problem.to_string()));
                 }
             }
+            Payload::Chunk(part) => {
+                let (chunk, bytes) = &*part;
+                let taken = self.replica.on_snapshot_chunk(from, chunk, bytes);
+                if let SnapshotTaken::Invalid(problem) = taken {
+                    return Err(Stop::Malformed(problem.to_string()));
+                }
+            }
+            Payload::ChunkReply(reply) => {
+                self.replica
+                    .on_snapshot_reply(now, from, &reply, &mut self.log)?;
+            }
         }
         Ok(())
     }
@@ -326,6 +351,11 @@ impl Process {
             Ask::Create { name } => replica.create_log(now, reply, name, true, log)?,
             Ask::OpenProducer => replica.open_producer(now, reply, "", log)?,
             Ask::Append { append, body } => replica.append(now, reply, append, body, log)?,
+            Ask::Members(change) => replica.change_members(now, reply, change, log)?,
+            Ask::Transfer { to } => replica.transfer_leader(now, reply, NodeId(*to), log)?,
+            Ask::Trim { log_id, first_seq } => {
+                replica.trim_log(now, reply, *log_id, *first_seq, log)?;
+            }
             Ask::Tail { log_id } => {
                 self.ticket_last += 1;
                 let ticket = self.ticket_last;
@@ -414,6 +444,114 @@ impl Process {
             };
             out.peers
                 .push((slot_of(to), lane, dialed, Payload::Core(message)));
+        }
+        for (to, reply) in self.replica.outputs.snapshot_replies.drain(..) {
+            out.peers
+                .push((slot_of(to), Lane::Append, false, Payload::ChunkReply(reply)));
+        }
+    }
+
+    /// Snapshots that have become durable.
+    fn take_stored(
+        &mut self,
+        now: Now,
+        now_us: u64,
+        snapshots: &mut SnapshotStore,
+    ) -> Result<(), Stop> {
+        while let Some(stored) = snapshots.complete(now_us) {
+            if stored.is_received {
+                let durable = Durable::attest(stored.id);
+                self.replica
+                    .on_snapshot_durable(now, durable, &mut self.log)?;
+            } else {
+                self.replica.snapshot_stored(stored.id.index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot when one is due, stores one that came, lets the log begin later.
+    fn keep_snapshots(
+        &mut self,
+        now: Now,
+        now_us: u64,
+        limits: SendLimits,
+        snapshots: &mut SnapshotStore,
+    ) -> Result<(), Stop> {
+        let due_us = now_us + limits.cold_us;
+        if self.replica.snapshot_due() {
+            let snapshot = self.replica.take_snapshot();
+            let bytes = Bytes::from(snapshot.encode());
+            self.taken = Some((snapshot.last.index, bytes.clone()));
+            snapshots.begin(Storing {
+                id: snapshot.last,
+                bytes,
+                due_us,
+                is_received: false,
+            });
+        }
+        if let Some((id, bytes)) = self.replica.outputs.store_snapshot.take() {
+            self.taken = Some((id.index, bytes.clone().into()));
+            snapshots.begin(Storing {
+                id,
+                bytes: bytes.into(),
+                due_us,
+                is_received: true,
+            });
+        }
+        let replaced = std::mem::take(&mut self.replica.outputs.log_replaced);
+        let compacted = self.replica.compact(now, &mut self.log)?.is_some();
+        if replaced || compacted {
+            snapshots.retain(self.replica.snapshots_kept());
+        }
+        Ok(())
+    }
+
+    /// Gives every peer that is behind the log the next part of a snapshot.
+    fn pull_snapshots(
+        &mut self,
+        now: Now,
+        slots: usize,
+        own_slot: usize,
+        limits: SendLimits,
+        snapshots: &mut SnapshotStore,
+        out: &mut Outbox,
+    ) {
+        if !self.replica.is_leader() {
+            return;
+        }
+        for peer in (0..slots).filter(|peer| *peer != own_slot) {
+            if self
+                .link(LinkId::new(slots, own_slot, peer, Lane::Append))
+                .is_none()
+            {
+                continue;
+            }
+            let to = NodeId(peer as u64 + 1);
+            while let Some(plan) = self.replica.plan_snapshot_chunk(now, to) {
+                let Some(bytes) = snapshots.get(plan.snapshot) else {
+                    self.replica.snapshot_lost(plan.snapshot);
+                    break;
+                };
+                let total_bytes = bytes.len() as u64;
+                let bytes_max = u64::from(plan.bytes_max.min(limits.chunk_bytes_max));
+                let end = total_bytes.min(plan.offset + bytes_max);
+                let part = bytes.slice(plan.offset.min(end) as usize..end as usize);
+                let chunk = wire::SnapshotChunk {
+                    term: plan.term,
+                    session: plan.session,
+                    snapshot_term: plan.snapshot.term,
+                    snapshot_index: plan.snapshot.index,
+                    total_bytes,
+                    offset: plan.offset,
+                    payload_crc: checksum(&part),
+                };
+                let sent = part.len() as u64;
+                let payload = Payload::Chunk(Box::new((chunk, part)));
+                out.peers.push((peer, Lane::Append, true, payload));
+                self.replica
+                    .snapshot_chunk_sent(now, to, &plan, sent, total_bytes);
+            }
         }
     }
 

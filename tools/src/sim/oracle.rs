@@ -13,6 +13,7 @@ use super::invariants::exactly_once_6_3::ExactlyOnce;
 use super::invariants::flushed_is_kept::Reported;
 use super::invariants::leader_append_only::LeaderAppendOnly;
 use super::invariants::log_matching_3_5::LogMatching;
+use super::invariants::state_machine_safety_3_6::States;
 use super::invariants::terms_and_votes_never_regress_3_8::TermsAndVotes;
 use super::invariants::{
     Checked, View, committed_on_durable_majority, configuration_safety_4, flushed_is_kept,
@@ -33,6 +34,7 @@ pub struct Oracle {
     elections: ElectionSafety,
     append_only: LeaderAppendOnly,
     matching: LogMatching,
+    states: States,
     commits: CommitNeverRegresses,
     votes: TermsAndVotes,
     bounds: Bounds,
@@ -77,6 +79,7 @@ impl Oracle {
             elections: ElectionSafety::default(),
             append_only: LeaderAppendOnly::default(),
             matching: LogMatching::default(),
+            states: States::default(),
             commits: CommitNeverRegresses::default(),
             votes: TermsAndVotes::default(),
             bounds,
@@ -180,6 +183,9 @@ impl Oracle {
                 committed_on_durable_majority::check(&view, holds)?;
             }
         }
+        if let Some((index, bytes)) = &process.taken {
+            self.states.check(slot, *index, bytes)?;
+        }
         let shadow = &process.log.shadow;
         let changed = shadow.configuration_appended || shadow.truncated_from.is_some();
         if changed && !shadow.configurations.is_empty() {
@@ -202,6 +208,14 @@ impl Oracle {
     pub fn acknowledges(&mut self, operation: u64, appended: &Appended) -> Checked {
         self.acknowledged
             .check(operation, appended, &self.committed)
+    }
+
+    /// The whole state of a node, as bytes.
+    ///
+    /// # Errors
+    /// [`super::invariants::Violation`]
+    pub fn check_state(&mut self, slot: usize, index: u64, bytes: &[u8]) -> Checked {
+        self.states.check(slot, index, bytes)
     }
 
     /// Everything of a node that is compared in full only now and then.

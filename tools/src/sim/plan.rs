@@ -249,6 +249,8 @@ pub struct Limits {
     pub groups_in_flight_max: u32,
     /// Applied entries between two snapshots.
     pub snapshot_entries: u64,
+    /// Bytes of a snapshot's part.
+    pub chunk_bytes_max: u32,
     /// Producers remembered.
     pub producers_max: u32,
 }
@@ -262,6 +264,8 @@ pub struct Plan {
     pub profile: Profile,
     /// Voters at the start; nodes `1..=nodes`.
     pub nodes: usize,
+    /// Nodes that may become members later.
+    pub spares: usize,
     /// What may happen.
     pub faults: FaultSet,
     /// Steps of the safety phase.
@@ -319,6 +323,10 @@ impl Plan {
             // What leases are promised: equal timers, pre-vote and check-quorum.
             faults = faults.without(FaultSet::of(&[Fault::Timers, Fault::NoPreVote]));
         }
+        if faults.has(Fault::Membership) {
+            // Whoever was removed and does not know it would disturb the others for ever.
+            faults = faults.without(FaultSet::of(&[Fault::NoPreVote]));
+        }
         if profile == Profile::Plain {
             return Self::plain(options);
         }
@@ -343,6 +351,7 @@ impl Plan {
         Self {
             profile,
             nodes: options.nodes.unwrap_or(nodes),
+            spares: if faults.has(Fault::Membership) { 4 } else { 0 },
             steps: options.steps.unwrap_or(random.range(40, 160) as u32),
             step_us: (step / 2, step * 2),
             election_us: timers.election_us_max * spread,
@@ -371,6 +380,7 @@ impl Plan {
             options: options.clone(),
             profile: Profile::Plain,
             nodes: options.nodes.unwrap_or(3),
+            spares: 0,
             faults: FaultSet::default(),
             steps: options.steps.unwrap_or(600),
             step_us: (100_000, 100_001),
@@ -403,6 +413,7 @@ impl Plan {
                 tail_bytes_max: 64 << 10,
                 groups_in_flight_max: 4,
                 snapshot_entries: u64::MAX,
+                chunk_bytes_max: 256 << 10,
                 producers_max: 1_000,
             },
         }
@@ -457,6 +468,7 @@ impl Limits {
             } else {
                 u64::MAX
             },
+            chunk_bytes_max: random.pick(&[60, 300, 256 << 10]),
             producers_max: random.pick(&[3, 1_000, 1_000]),
         }
     }

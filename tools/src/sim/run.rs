@@ -3,6 +3,8 @@
 
 use drave_wal::CrashMode;
 
+use drave::raft::{NodeId, Raft};
+
 use super::fate::Fate;
 use super::invariants::Violation;
 use super::network::Event;
@@ -77,6 +79,13 @@ fn live(world: &mut World) -> Result<(), Violation> {
         .trace
         .line(world.now_us, || "the faults end".to_owned());
     Fate::end(world)?;
+    wait(world, "a leader with a committed configuration", |world| {
+        leading(world).is_some_and(|raft| {
+            let is_committed = raft.configuration_index() <= raft.commit_index();
+            raft.is_established_leader() && is_committed && !raft.configuration().is_joint()
+        })
+    })?;
+    stop_outsiders(world);
     recover(world)?;
     serve(world)?;
     scan(world)
@@ -104,6 +113,24 @@ fn wait(world: &mut World, what: &str, done: impl Fn(&World) -> bool) -> Result<
             describe(world)
         ),
     })
+}
+
+fn leading(world: &World) -> Option<&Raft> {
+    let process = world.nodes[world.leader()?].process.as_ref();
+    process.map(|process| process.replica.raft())
+}
+
+/// Whoever is no member any more, or not yet, is stopped, as an operator would.
+fn stop_outsiders(world: &mut World) {
+    let Some(members) = leading(world).map(|raft| raft.configuration().members()) else {
+        return;
+    };
+    for slot in 0..world.nodes.len() {
+        if !members.contains(&NodeId(slot as u64 + 1)) {
+            world.kill(slot);
+            world.nodes[slot].life = Life::Dead;
+        }
+    }
 }
 
 /// Every node that lives has everything that the leader has, on its disk, and knows that it is committed.
@@ -170,6 +197,21 @@ fn describe(world: &World) -> String {
     };
     let mut nodes: Vec<String> = world.nodes.iter().map(node).collect();
     for node in &world.nodes {
+        if let Some(process) = &node.process {
+            let replica = &process.replica;
+            nodes.push(format!(
+                "n{} holds [{}, ..) and snapshots {:?}",
+                node.slot + 1,
+                replica.raft().first_index(),
+                replica.snapshots_kept(),
+            ));
+            nodes.extend(
+                replica
+                    .catalogue()
+                    .logs_after("")
+                    .map(|l| format!("{} {} {} {:?}", l.log_id, l.first_seq, l.next_seq, l.index)),
+            );
+        }
         let peers = node
             .process
             .iter()
@@ -189,6 +231,13 @@ fn scan(world: &mut World) -> Result<(), Violation> {
     let now = world.nodes.len();
     for slot in 0..now {
         world.oracle.look_at_all_of(&world.nodes[slot])?;
+        if let Some(process) = &mut world.nodes[slot].process {
+            let state = process.replica.take_snapshot();
+            let checked = world
+                .oracle
+                .check_state(slot, state.last.index, &state.encode());
+            checked?;
+        }
     }
     world
         .oracle
@@ -238,7 +287,7 @@ fn compare(world: &World, slot: usize, found: &super::shadow::Shadow) -> Result<
     world
         .oracle
         .acknowledged
-        .check_recovered(slot, first, |index| {
+        .check_recovered(slot, first, committed, |index| {
             found.get(index).map(|entry| entry.operation)
         })
 }

@@ -181,7 +181,7 @@ impl ShadowLog {
     /// [`ReadError`] when it cannot be read, which a damaged one cannot.
     pub fn open(log: GroupLog) -> Result<Self, ReadError> {
         let mut shadow = Shadow::starting_at(log.wal.first_index());
-        read_all(&log, |batch| {
+        read_from(&log, log.wal.first_index(), |batch| {
             let entry = Entry::new(&batch.header, batch.header_crc, batch.body());
             shadow.push(batch.header.index, entry, batch.body());
         })?;
@@ -200,12 +200,16 @@ impl ShadowLog {
 /// Bytes read at once while a log is replayed.
 const REPLAY_BYTES: usize = 256 << 10;
 
-/// Gives every entry that the log holds, in order.
+/// Gives every entry that the log holds from `first_index` on, in order.
 ///
 /// # Errors
 /// [`ReadError`]
-pub fn read_all(log: &GroupLog, mut visit: impl FnMut(&BatchRef<'_>)) -> Result<(), ReadError> {
-    let (mut at, end) = (log.wal.first_index(), log.wal.last_index() + 1);
+pub fn read_from(
+    log: &GroupLog,
+    first_index: u64,
+    mut visit: impl FnMut(&BatchRef<'_>),
+) -> Result<(), ReadError> {
+    let (mut at, end) = (first_index, log.wal.last_index() + 1);
     while at < end {
         let slices: Slices = match log.wal.read(at, end, REPLAY_BYTES)? {
             Read::Ready(slices) => slices,

@@ -1,14 +1,17 @@
 //! From a disk to a running node, as the product's `node::start` does it.
 
 use drave::node::{Completion, GroupLog};
-use drave::raft::{self, HardState, NodeId};
-use drave::replica::{EntryLog, HardStateRecord, Replica, ReplicaConfig, Restorer};
+use drave::raft::{self, HardState, NodeId, TermRun};
+use drave::replica::{
+    EntryLog, HardStateRecord, Replica, ReplicaConfig, RestoreBase, Restorer, StateSnapshot,
+};
 use drave_batch::control::{Member, MemberRole, Members};
 use drave_batch::{BatchRef, DecodeError};
 use drave_wal::{Behaviour, MemoryDisk, Wal};
 
 use super::plan::{Limits, Timers};
-use super::shadow::{ShadowLog, read_all};
+use super::shadow::{ShadowLog, read_from};
+use super::snapshots::SnapshotStore;
 
 /// The only group.
 const GROUP_ID: u32 = 0;
@@ -57,7 +60,7 @@ pub fn initial_members(nodes: usize) -> Members {
         role: Some(MemberRole::Voter),
         outgoing_voter: false,
         incarnation: 0,
-        address: format!("n{}:1", slot + 1),
+        address: super::operator::address(slot),
     };
     Members::first((0..nodes).map(member).collect())
 }
@@ -123,29 +126,97 @@ impl Setup {
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn restore(&self, log: &ShadowLog, record: HardStateRecord) -> Result<Replica, Refused> {
+    pub fn restore(
+        &self,
+        log: &mut ShadowLog,
+        record: HardStateRecord,
+        snapshots: &SnapshotStore,
+    ) -> Result<Replica, Refused> {
         let config = ReplicaConfig {
             group_id: GROUP_ID,
             record_bytes_max: RECORD_BYTES_MAX,
             logs_max: 64,
             producers_max: self.limits.producers_max,
+            snapshot_entries: self.limits.snapshot_entries,
             ..ReplicaConfig::default()
         };
         let content = |error: &dyn std::fmt::Display| Refused::Content(error.to_string());
-        let mut restorer = Restorer::new(config, record, self.members.clone());
+        let base = self.base(log, snapshots)?;
+        let (first_index, last_index) = (log.log.wal.first_index(), log.log.wal.last_index());
+        let base_index = base.as_ref().map_or(0, |snapshot| snapshot.last.index);
+        if first_index > base_index + 1 {
+            let what =
+                format!("the log begins at {first_index}, the snapshot ends at {base_index}");
+            return Err(Refused::Content(what));
+        }
+        let has_base = base.is_some();
+        let base = base.map_or_else(
+            || RestoreBase::from(self.members.clone()),
+            RestoreBase::from,
+        );
+        let mut restorer = Restorer::new(config, record, base);
+        let mut push_from = first_index;
+        if has_base {
+            let prev_term = log.log.wal.term(first_index - 1).unwrap_or(0);
+            let mut runs = Vec::new();
+            // Both ways of a restart: reading the log from its start, or only after the snapshot.
+            if self.seed.is_multiple_of(2) {
+                let known = log.log.wal.term_runs();
+                runs = known
+                    .iter()
+                    .map(|run| TermRun {
+                        first_index: run.first_index,
+                        term: run.term,
+                    })
+                    .collect();
+                push_from = base_index + 1;
+            }
+            restorer.log_start(first_index, prev_term, &runs);
+            restorer.snapshots_found(snapshots.iter().map(|(id, ..)| id));
+            push_from = push_from.max(first_index).min(last_index + 1);
+        }
         let mut problem = None;
         let push = |batch: &BatchRef<'_>| {
             if problem.is_none() {
                 problem = restorer.push(batch).err();
             }
         };
-        read_all(&log.log, push).map_err(|error| Refused::Log(error.to_string()))?;
+        read_from(&log.log, push_from, push).map_err(|error| Refused::Log(error.to_string()))?;
         if let Some(problem) = problem {
             return Err(content(&problem));
         }
         restorer
             .finish(self.raft_config(), 0, self.seed)
             .map_err(|error| content(&error))
+    }
+
+    /// The snapshot to begin with: the newest that the log goes on from. One that came from a leader and
+    /// that the log does not hold was made durable and its log not yet replaced: that is made up for.
+    fn base(
+        &self,
+        log: &mut ShadowLog,
+        snapshots: &SnapshotStore,
+    ) -> Result<Option<StateSnapshot>, Refused> {
+        let failed = |error: &dyn std::fmt::Display| Refused::Log(error.to_string());
+        for (id, bytes, is_received) in snapshots.iter().rev() {
+            let Ok(snapshot) = StateSnapshot::decode(bytes) else {
+                continue;
+            };
+            let held = log.log.wal.term(id.index) == Some(id.term);
+            if !held && is_received {
+                log.reset(id.index + 1, id.term, snapshot.header_crc)
+                    .map_err(|error| failed(&error))?;
+                log.log
+                    .wal
+                    .flush(&mut Vec::new())
+                    .map_err(|error| failed(&error))?;
+                return Ok(Some(snapshot));
+            }
+            if held && id.index + 1 >= log.log.wal.first_index() {
+                return Ok(Some(snapshot));
+            }
+        }
+        Ok(None)
     }
 
     fn raft_config(&self) -> raft::Config {

@@ -14,9 +14,11 @@ use super::invariants::bounded_queues::Bounds;
 use super::invariants::{Violation, reads_linearizable_6_4};
 use super::network::{Event, LinkId, Network, Packet, Payload, Queue};
 use super::node::{Input, Life, Node, Outbox, Process, SendLimits, Stop};
+use super::operator::OPERATOR;
 use super::oracle::Oracle;
 use super::plan::Plan;
 use super::random::Random;
+use super::snapshots::SnapshotStore;
 use super::start::{RECORD_BYTES_MAX, Refused, Setup, hard_state, initial_members};
 use super::tally::Tally;
 use super::trace::Trace;
@@ -43,6 +45,8 @@ pub struct World {
     pub tally: Tally,
     /// Hash and timeline.
     pub trace: Trace,
+    /// Places that are or were a member's: those before it.
+    pub used: usize,
     /// Numbers of operations.
     operations: u64,
     random: Random,
@@ -56,7 +60,7 @@ impl World {
     /// # Errors
     /// [`Violation`]
     pub fn new(plan: Plan, lines: bool) -> Result<Self, Violation> {
-        let slots = plan.nodes;
+        let slots = plan.nodes + plan.spares;
         let members = initial_members(plan.nodes);
         let mut random = Random::new(plan.options.seed, 3);
         let limits = &plan.limits;
@@ -72,6 +76,7 @@ impl World {
             .map(|slot| Node {
                 slot,
                 disk: MemoryDisk::new(),
+                snapshots: SnapshotStore::default(),
                 clock: Clock::new(0, plan.clock_rate(&mut random)),
                 timers: plan.timers_of(&mut random),
                 process: None,
@@ -96,6 +101,7 @@ impl World {
             fate: Fate::new(&plan),
             tally: Tally::default(),
             trace: Trace::new(lines),
+            used: plan.nodes,
             operations: 0,
             random,
             members,
@@ -138,7 +144,12 @@ impl World {
             limits: self.plan.limits,
             pre_vote: !self.plan.faults.has(Fault::NoPreVote),
             has_leases: self.plan.faults.has(Fault::Lease),
-            members: self.members.clone(),
+            // A node that joins knows no members.
+            members: if slot < self.plan.nodes {
+                self.members.clone()
+            } else {
+                Members::first(Vec::new())
+            },
             disk_us: node.disk_us,
             seed,
         }
@@ -275,11 +286,20 @@ impl World {
                     bytes.len() as u64,
                 ]
             }
+            Payload::Chunk(part) => [
+                self.now_us,
+                part.0.snapshot_index,
+                part.0.offset,
+                part.0.session,
+            ],
+            Payload::ChunkReply(reply) => [self.now_us, reply.snapshot_index, reply.next_offset, 2],
         };
         self.trace.note(numbers);
         self.trace.line(self.now_us, || {
             let text = match &packet.payload {
                 Payload::Core(message) => format!("{message:?}"),
+                Payload::Chunk(part) => format!("{:?}", part.0),
+                Payload::ChunkReply(reply) => format!("{reply:?}"),
                 Payload::Append(append) => {
                     let (m, bytes) = &**append;
                     format!(
@@ -293,7 +313,7 @@ impl World {
     }
 
     /// A node takes something, now or when it is free again.
-    fn put(&mut self, slot: usize, input: Input) -> Result<(), Violation> {
+    pub fn put(&mut self, slot: usize, input: Input) -> Result<(), Violation> {
         let node = &mut self.nodes[slot];
         if node.process.is_none() {
             return Ok(());
@@ -311,6 +331,7 @@ impl World {
         let limits = SendLimits {
             append_bytes_max: self.plan.limits.append_bytes_max,
             append_entries_max: self.plan.limits.append_entries_max,
+            chunk_bytes_max: self.plan.limits.chunk_bytes_max,
             cold_us: self.plan.disk_us.1,
         };
         let slots = self.slots();
@@ -447,6 +468,7 @@ impl World {
         let Some(process) = node.process.take() else {
             return;
         };
+        node.snapshots.crash(&mut self.random);
         node.schedule();
         self.oracle.ended(slot, process);
         self.trace
@@ -518,13 +540,14 @@ impl World {
         let setup = self.setup(slot);
         let node = &mut self.nodes[slot];
         let recovered = setup.recover(&node.disk);
-        let (log, record) = match recovered {
+        let (mut log, record) = match recovered {
             Ok(recovered) => recovered,
             Err(refused) => return self.refused(slot, &refused),
         };
         let state = hard_state(record);
         self.oracle.recovered(slot, &log.shadow, state)?;
-        let replica = match setup.restore(&log, record) {
+        let restored = setup.restore(&mut log, record, &self.nodes[slot].snapshots);
+        let replica = match restored {
             Ok(replica) => replica,
             Err(refused) => return self.refused(slot, &refused),
         };
@@ -593,7 +616,7 @@ impl World {
         let settled = client.turn(
             self.now_us,
             &self.plan,
-            self.nodes.len(),
+            self.used,
             &mut self.operations,
             &|log_id| committed.log(log_id),
             &mut sendings,
@@ -619,6 +642,9 @@ impl World {
     }
 
     fn reply(&mut self, reply: &Reply) -> Result<(), Violation> {
+        if reply.client == OPERATOR {
+            return Ok(());
+        }
         let client = &mut self.clients[reply.client];
         if let (Some((first, next)), Some(operation)) =
             (reply.tail, client.operation(reply.request_id))
@@ -629,7 +655,7 @@ impl World {
             reads_linearizable_6_4::check(info.log_id, before, (first, next), committed)?;
             self.tally.reads += 1;
         }
-        match client.take(self.now_us, self.nodes.len(), reply) {
+        match client.take(self.now_us, self.used, reply) {
             Some(Settled::Done) => self.tally.done += 1,
             Some(Settled::NotWritten) => self.oracle.exactly_once.refused(reply.request_id),
             Some(Settled::Unknown) => self.tally.unknown += 1,
@@ -643,6 +669,12 @@ impl World {
     pub fn fate_allows_damage(&self, slot: usize) -> bool {
         let node = &self.nodes[slot];
         !node.is_damaged && node.life == Life::Alive
+    }
+
+    /// A number for an operation.
+    pub fn next_operation(&mut self) -> u64 {
+        self.operations += 1;
+        self.operations
     }
 
     /// Whether no client waits for anything.

@@ -58,10 +58,18 @@ impl AcknowledgedNeverLost {
         &self,
         slot: usize,
         first_index: u64,
+        committed: &Committed,
         operation_at: impl Fn(u64) -> Option<u64>,
     ) -> Checked {
         for (operation, index) in &self.acknowledged {
             if *index < first_index {
+                require(committed.is_trimmed(*index), NAME, || {
+                    format!(
+                        "operation {operation} was acknowledged at {index}; the log of node {} begins at \
+                         {first_index}, and it was not trimmed",
+                        slot + 1
+                    )
+                })?;
                 continue;
             }
             let found = operation_at(*index);
@@ -113,16 +121,20 @@ mod tests {
         assert!(checker.check(6, &appended(3, 1), &committed).is_err());
         assert!(checker.check(5, &appended(3, 0), &committed).is_err());
         assert!(checker.check(5, &appended(2, 1), &committed).is_err());
-        assert!(
-            checker
-                .check_recovered(0, 1, |index| (index == 2).then_some(5))
-                .is_ok()
-        );
-        assert!(checker.check_recovered(0, 1, |_| None).is_err());
-        assert!(checker.check_recovered(0, 1, |_| Some(4)).is_err());
-        assert!(
-            checker.check_recovered(0, 3, |_| None).is_ok(),
-            "a snapshot stands for it"
-        );
+        let recovered = |first_index, operation: Option<u64>| {
+            let at = |index| operation.filter(|_| index == 2);
+            checker.check_recovered(0, first_index, &committed, at)
+        };
+        assert!(recovered(1, Some(5)).is_ok());
+        assert!(recovered(1, None).is_err());
+        assert!(recovered(1, Some(4)).is_err());
+        assert!(recovered(3, None).is_err(), "it was not trimmed");
+        let trim = Entry {
+            kind: EntryKind::LogTrim,
+            first_seq: 1,
+            ..entry(1, 9)
+        };
+        committed.push(trim, 1).unwrap();
+        assert!(checker.check_recovered(0, 3, &committed, |_| None).is_ok());
     }
 }

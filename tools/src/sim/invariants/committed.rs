@@ -64,6 +64,17 @@ impl Committed {
         self.logs.iter().map(|(id, log)| (*id, *log))
     }
 
+    /// Whether the entry of this index is one whose records were all given up, or that has none.
+    #[must_use]
+    pub fn is_trimmed(&self, index: u64) -> bool {
+        let Some(known) = self.get(index) else {
+            return false;
+        };
+        let end = known.entry.first_seq + u64::from(known.entry.record_count);
+        let log = self.log(known.entry.log_id);
+        known.entry.kind != EntryKind::Data || log.is_some_and(|log| end <= log.first_seq)
+    }
+
     /// Where an operation ended up.
     #[must_use]
     pub fn index_of(&self, operation: u64) -> Option<u64> {
@@ -80,6 +91,12 @@ impl Committed {
         match entry.kind {
             EntryKind::LogCreate => {
                 self.logs.insert(index, LogModel::default());
+                Ok(())
+            }
+            EntryKind::LogTrim => {
+                if let Some(log) = self.logs.get_mut(&entry.log_id) {
+                    log.first_seq = log.first_seq.max(entry.first_seq);
+                }
                 Ok(())
             }
             EntryKind::Data => self.push_data(index, entry),

@@ -46,16 +46,16 @@ pub fn check(
         )
     })?;
     let first_index = reported.shadow.first_index().max(recovered.first_index());
-    require(
-        recovered.first_index() <= reported.durable_index + 1,
-        NAME,
-        || {
-            format!(
-                "node {node}: the log begins at {} after a crash",
-                recovered.first_index()
-            )
-        },
-    )?;
+    let start_max = reported
+        .shadow
+        .first_index()
+        .max(reported.durable_index + 1);
+    require(recovered.first_index() <= start_max, NAME, || {
+        format!(
+            "node {node}: the log begins at {} after a crash",
+            recovered.first_index()
+        )
+    })?;
     for index in first_index..=reported.durable_index {
         let (before, after) = (reported.shadow.get(index), recovered.get(index));
         require(before.is_none() || before == after, NAME, || {

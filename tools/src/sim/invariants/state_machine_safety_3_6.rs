@@ -1,10 +1,37 @@
 //! State-machine safety (thesis section 3.6): what one node applies at an index, no node applies anything
 //! else there. What was applied amounts to the same state everywhere.
 
+use std::collections::BTreeMap;
+
+use drave_batch::checksum;
+
 use super::committed::Committed;
 use super::{Checked, View, Violation, require};
 
 const NAME: &str = "state_machine_safety_3_6";
+
+/// What the state amounts to at each index where anybody took a snapshot: the same bytes for all.
+#[derive(Debug, Default)]
+pub struct States {
+    known: BTreeMap<u64, u32>,
+}
+
+impl States {
+    /// A node took or received the state at `index`.
+    ///
+    /// # Errors
+    /// [`Violation`]
+    pub fn check(&mut self, slot: usize, index: u64, bytes: &[u8]) -> Checked {
+        let found = checksum(bytes);
+        let known = *self.known.entry(index).or_insert(found);
+        require(known == found, NAME, || {
+            format!(
+                "the state of node {} at {index} is another than elsewhere",
+                slot + 1
+            )
+        })
+    }
+}
 
 /// A node's commit index has moved from `before`: what it now holds as committed is what everybody does.
 /// Whoever is first defines it.
@@ -106,6 +133,15 @@ mod tests {
         assert!(commits(&b, 1, &mut committed).is_ok());
         assert!(commits(&b, 2, &mut committed).is_err());
         assert!(commits(&a, 3, &mut committed).is_err(), "not held");
+    }
+
+    #[test]
+    fn other_bytes_at_the_same_index_are_found() {
+        let mut states = States::default();
+        assert!(states.check(0, 4, b"one").is_ok());
+        assert!(states.check(1, 4, b"one").is_ok());
+        assert!(states.check(1, 5, b"two").is_ok());
+        assert!(states.check(2, 4, b"two").is_err());
     }
 
     #[test]
