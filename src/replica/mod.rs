@@ -63,6 +63,8 @@ pub struct ReplicaConfig {
     pub snapshot_entries: u64,
     /// Bytes of entries applied after which one is due, if that is sooner.
     pub snapshot_log_bytes: u64,
+    /// Bytes of one chunk of a snapshot on its way to a peer; four are in flight at most.
+    pub snapshot_chunk_bytes: u32,
     /// Bytes of a snapshot that this node takes from a leader, into its memory, at most.
     pub snapshot_bytes_max: u64,
 }
@@ -76,6 +78,7 @@ impl Default for ReplicaConfig {
             producers_max: 10_000,
             snapshot_entries: 65_536,
             snapshot_log_bytes: 256 << 20,
+            snapshot_chunk_bytes: 256 << 10,
             snapshot_bytes_max: 256 << 20,
         }
     }

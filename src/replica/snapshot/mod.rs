@@ -75,7 +75,12 @@ impl Snapshots {
             && !tables.applied_configuration().voters.is_empty()
     }
 
-    fn keep(&mut self, id: EntryId) {
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> &[EntryId] {
+        &self.kept
+    }
+
+    pub(super) fn keep(&mut self, id: EntryId) {
         let after = self.kept.partition_point(|kept| kept.index < id.index);
         if self.kept.get(after) != Some(&id) {
             self.kept.insert(after, id);

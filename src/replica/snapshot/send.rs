@@ -5,11 +5,8 @@ use drave_batch::wire::SnapshotReply;
 use super::super::{EntryLog, Fatal, Now, Replica};
 use crate::raft::{EntryId, NodeId, ProgressState};
 
-/// Bytes of one chunk.
-const CHUNK_BYTES: u32 = 256 << 10;
-
-/// Bytes that may be sent and not yet acknowledged.
-const WINDOW_BYTES: u64 = 4 * CHUNK_BYTES as u64;
+/// Chunks that may be sent and not yet acknowledged.
+const WINDOW_CHUNKS: u64 = 4;
 
 /// Waits without any progress after which a session is given up: what it keeps from being compacted is let
 /// go, and the core looks again at what the peer needs.
@@ -84,6 +81,11 @@ impl Sending {
         }
     }
 
+    #[cfg(test)]
+    pub(in super::super) fn sessions_begun(&self) -> u64 {
+        self.last_number
+    }
+
     fn of(&mut self, peer: NodeId) -> Option<&mut Session> {
         self.sessions
             .iter_mut()
@@ -107,17 +109,18 @@ impl Replica {
         if self.sending.of(peer).is_none() {
             self.begin_snapshot(now, peer)?;
         }
-        let term = self.raft.term();
+        let (term, bytes_max) = (self.raft.term(), self.config.snapshot_chunk_bytes);
+        let window_bytes = WINDOW_CHUNKS * u64::from(bytes_max);
         let session = self.sending.of(peer)?;
         let is_left = match session.total_bytes {
             Some(total) => session.sent < total,
             None => session.sent == 0,
         };
-        let has_window = session.sent - session.acked < WINDOW_BYTES;
+        let has_window = session.sent - session.acked < window_bytes;
         (session.asks || (is_left && has_window)).then_some(SnapshotPlan {
             snapshot: session.snapshot,
             offset: session.sent,
-            bytes_max: CHUNK_BYTES,
+            bytes_max,
             term,
             session: session.number,
         })
