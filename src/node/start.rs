@@ -212,6 +212,7 @@ fn restore(
         snapshot_entries: config.snapshots.entries,
         snapshot_log_bytes: config.snapshots.log_bytes.0,
         snapshot_bytes_max: config.snapshots.bytes_max.0,
+        ..ReplicaConfig::default()
     };
     let (first_index, end) = (log.wal.first_index(), log.wal.last_index() + 1);
     let mut at = match &base {
