@@ -13,7 +13,6 @@ use drave_batch::DecodeError;
 use drave_batch::wire::{self, ErrorCode, Message, MessageKind, decode_head};
 use drave_net::frame::Frame;
 use drave_net::{ConnId, Net};
-use std::time::Instant;
 
 use crate::node::{GroupLog, Helper, JobKey};
 use crate::raft::NodeId;
@@ -69,9 +68,9 @@ impl Context<'_> {
         }
     }
 
-    /// Whether all that is committed is known, and applied, here.
+    /// Whether what is missing here is missing everywhere.
     fn knows_what_is_committed(&self) -> bool {
-        self.replica.raft().is_established_leader()
+        self.replica.check_authority(self.now).is_ok()
     }
 
     /// The final answer about a log that is not here.
@@ -281,6 +280,9 @@ impl Service {
         advanced.dedup();
         for log_id in advanced {
             self.tails.advanced(&mut self.rounds, log_id);
+        }
+        if context.replica.outputs.log_replaced {
+            self.tails.replaced(&mut self.rounds);
         }
         self.go_on(context);
     }

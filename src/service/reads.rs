@@ -266,20 +266,19 @@ impl Reads {
         let log = context.replica.catalogue().log(scan.cursor.log_id);
         let log = log.expect("a log that was created stays");
         let (to, seq) = (scan.to, scan.cursor.seq);
-        if let Some(refusal) = out_of_range(seq, log.first_seq, u64::MAX) {
-            context.refuse(to, &refusal);
+        if seq < log.first_seq {
+            context.refuse(to, &trimmed(seq, log.first_seq));
             self.end_scan(key);
             return After::Done;
         }
         let step = match arrived {
-            Some(Ok(slices)) => {
-                scan.cursor.take(&slices, scan.bytes_max, &mut scan.found);
-                Ok(Step::Moved)
-            }
+            Some(Ok(slices)) => Ok(scan
+                .cursor
+                .take_cold(&slices, scan.bytes_max, &mut scan.found)),
             Some(Err(error)) => Err(error),
             None if context.outgoing(to.connection).is_full() => return After::Stalled,
             None => scan.cursor.step(
-                log,
+                (&log.index, log.next_seq),
                 &context.log.wal,
                 context.replica.applied_index(),
                 scan.bytes_max,
@@ -297,6 +296,7 @@ impl Reads {
                 };
                 context.reply(to, &reply, &scan.found.pieces);
             }
+            Ok(Step::Gone { first_seq }) => context.refuse(to, &trimmed(seq, first_seq)),
             Err(error) => context.refuse(to, &unreadable(&error)),
         }
         self.end_scan(key);
@@ -319,13 +319,7 @@ fn is_here(context: &Context<'_>, request: &Request) -> bool {
 /// Why a seq cannot be read from.
 pub(super) fn out_of_range(from_seq: u64, first_seq: u64, next_seq: u64) -> Option<Refusal> {
     if from_seq < first_seq {
-        let message = format!("records before seq {first_seq} were trimmed");
-        return Some(Refusal::numbers(
-            ErrorCode::Trimmed,
-            first_seq,
-            from_seq,
-            message,
-        ));
+        return Some(trimmed(from_seq, first_seq));
     }
     if from_seq > next_seq {
         let message = format!("the log's next seq is {next_seq}, seq {from_seq} is beyond it");
@@ -337,6 +331,12 @@ pub(super) fn out_of_range(from_seq: u64, first_seq: u64, next_seq: u64) -> Opti
         ));
     }
     None
+}
+
+/// What a reader is told of records that were given up.
+pub(super) fn trimmed(from_seq: u64, first_seq: u64) -> Refusal {
+    let message = format!("records before seq {first_seq} were trimmed");
+    Refusal::numbers(ErrorCode::Trimmed, first_seq, from_seq, message)
 }
 
 /// What a reader is told of bytes that this replica cannot give.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use drave_batch::BatchHeader;
 use drave_wal::{ColdRead, Read, ReadError, Slices, Wal};
 
-use crate::replica::LogState;
+use crate::replica::SeqIndex;
 
 /// Bytes of the group's log that one step looks through at most, so that a log with few records among
 /// many does not hold the thread.
@@ -42,6 +42,12 @@ pub(crate) enum Step {
     Cold(ColdRead),
     /// The found batches reached `bytes_max`.
     Full,
+    /// Records from the wanted one up to this seq are gone: trimmed, by an entry that this replica has
+    /// not applied yet, and its log begins behind them.
+    Gone {
+        /// The first seq that may be here.
+        first_seq: u64,
+    },
 }
 
 impl Cursor {
@@ -54,14 +60,14 @@ impl Cursor {
         }
     }
 
-    /// Looks at the next entries of the group. `log` is the log's state, `commit_index` the limit of
-    /// what readers may see.
+    /// Looks at the next entries of the group. `index` and `next_seq` are those of the log,
+    /// `commit_index` is the limit of what readers may see.
     ///
     /// # Errors
     /// [`ReadError`]
     pub(crate) fn step(
         &mut self,
-        log: &LogState,
+        (index, next_seq): (&SeqIndex, u64),
         wal: &Wal,
         commit_index: u64,
         bytes_max: usize,
@@ -70,17 +76,16 @@ impl Cursor {
         if found.full || found.bytes >= bytes_max {
             return Ok(Step::Full);
         }
-        if self.seq >= log.next_seq {
+        if self.seq >= next_seq {
             return Ok(Step::End);
         }
         let range = match self.index {
-            0 => log.index.locate(self.seq),
-            index => log.index.resume(index),
+            0 => index.locate(self.seq),
+            from => index.resume(from),
         };
         let Some((lo, hi)) = range else {
-            return Ok(Step::End);
+            return Ok(found.end_before(next_seq));
         };
-        // Entries that are gone hold nothing but records before the log's first seq.
         let first_index = wal.first_index();
         if hi <= first_index {
             self.index = first_index;
@@ -99,8 +104,21 @@ impl Cursor {
         }
     }
 
-    /// Takes this log's batches out of entries that start where the cursor is.
-    pub(crate) fn take(&mut self, slices: &Slices, bytes_max: usize, found: &mut Found) -> Step {
+    /// Takes this log's batches out of entries that were read from disk. What is to be done then is what
+    /// [`Self::step`] would say, but for what the client has no room for.
+    pub(crate) fn take_cold(
+        &mut self,
+        slices: &Slices,
+        bytes_max: usize,
+        found: &mut Found,
+    ) -> Step {
+        match self.take(slices, bytes_max, found) {
+            Step::Full => Step::Moved,
+            other => other,
+        }
+    }
+
+    fn take(&mut self, slices: &Slices, bytes_max: usize, found: &mut Found) -> Step {
         if slices.lo != self.index {
             return Step::Moved;
         }
@@ -116,6 +134,9 @@ impl Cursor {
                     && header.record_count > 0
                     && header.next_seq() > self.seq
                 {
+                    if header.first_seq > self.seq {
+                        return found.end_before(header.first_seq);
+                    }
                     if found.bytes > 0 && found.bytes + (end - at) > bytes_max {
                         found.full = true;
                         return Step::Full;
@@ -136,6 +157,15 @@ impl Cursor {
 }
 
 impl Found {
+    /// Records are missing before `first_seq`: what was found goes out before that is said.
+    fn end_before(&mut self, first_seq: u64) -> Step {
+        if self.bytes == 0 {
+            return Step::Gone { first_seq };
+        }
+        self.full = true;
+        Step::Full
+    }
+
     /// Adds `piece[at..end]`, joining it to the last one when they are neighbours.
     fn push(&mut self, piece: &Bytes, at: usize, end: usize) {
         self.bytes += end - at;
@@ -154,3 +184,6 @@ impl Found {
         self.pieces.push(next);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use drave_net::ConnId;
 use drave_wal::{ReadError, Slices};
 
 use super::Context;
-use super::reads::{out_of_range, unreadable};
+use super::reads::{out_of_range, trimmed, unreadable};
 use super::rounds::{After, FIRST_TAIL_KEY, KEY_STEP, Rounds};
 use super::scan::{Cursor, Found, Step};
 use crate::replica::{Refusal, ReplyTo};
@@ -193,6 +193,15 @@ impl Tails {
         }
     }
 
+    /// All logs may be others than they were.
+    pub(super) fn replaced(&mut self, rounds: &mut Rounds) {
+        for (key, tail) in &mut self.tails {
+            if tail.state == State::CaughtUp {
+                tail.schedule(rounds, *key);
+            }
+        }
+    }
+
     /// Goes on with a reader, whose bytes from the disk may have arrived.
     pub(super) fn step(
         &mut self,
@@ -205,23 +214,18 @@ impl Tails {
         };
         let log = context.replica.catalogue().log(tail.cursor.log_id);
         let log = log.expect("a log that was created stays");
-        if let Some(refusal) = out_of_range(tail.cursor.seq, log.first_seq, u64::MAX) {
+        if tail.cursor.seq < log.first_seq {
+            let refusal = trimmed(tail.cursor.seq, log.first_seq);
             return self.end(context, key, &refusal);
         }
-        match arrived {
-            Some(Ok(slices)) => {
-                tail.cursor.take(&slices, TAIL_BYTES_MAX, &mut tail.found);
-                return After::Again;
+        if arrived.is_none() {
+            if context.outgoing(tail.to.connection).is_full() {
+                return After::Stalled;
             }
-            Some(Err(error)) => return self.end(context, key, &unreadable(&error)),
-            None => {}
-        }
-        if context.outgoing(tail.to.connection).is_full() {
-            return After::Stalled;
-        }
-        if tail.credit_bytes <= 0 {
-            tail.state = State::Credit;
-            return After::Done;
+            if tail.credit_bytes <= 0 {
+                tail.state = State::Credit;
+                return After::Done;
+            }
         }
         let bytes_max = TAIL_BYTES_MAX.min(tail.credit_bytes as usize);
         let data = wire::TailData {
@@ -229,13 +233,19 @@ impl Tails {
             first_seq: log.first_seq,
             next_seq: log.next_seq,
         };
-        let step = tail.cursor.step(
-            log,
-            &context.log.wal,
-            context.replica.applied_index(),
-            bytes_max,
-            &mut tail.found,
-        );
+        let step = match arrived {
+            Some(Ok(slices)) => Ok(tail
+                .cursor
+                .take_cold(&slices, TAIL_BYTES_MAX, &mut tail.found)),
+            Some(Err(error)) => Err(error),
+            None => tail.cursor.step(
+                (&log.index, log.next_seq),
+                &context.log.wal,
+                context.replica.applied_index(),
+                bytes_max,
+                &mut tail.found,
+            ),
+        };
         match step {
             Ok(Step::Moved) => After::Again,
             Ok(Step::Full) => {
@@ -247,6 +257,10 @@ impl Tails {
                 tail.send(context, &data);
                 tail.state = State::CaughtUp;
                 After::Done
+            }
+            Ok(Step::Gone { first_seq }) => {
+                let refusal = trimmed(tail.cursor.seq, first_seq);
+                self.end(context, key, &refusal)
             }
             Ok(Step::Cold(job)) => After::Cold(job),
             Err(error) => self.end(context, key, &unreadable(&error)),
