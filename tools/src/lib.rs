@@ -16,6 +16,7 @@ pub mod history;
 pub mod lines;
 pub mod node_side;
 pub mod output;
+pub mod panics;
 pub mod record_format;
 pub mod script;
 pub mod sim;

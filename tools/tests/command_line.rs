@@ -212,3 +212,24 @@ fn clients_without_a_cluster_say_so_in_time() {
         );
     }
 }
+
+#[test]
+fn scripts_run_from_the_executable_and_say_where_they_fail() {
+    let all = run(&mut drave(&["sim", "script"]), b"").assert_code(0);
+    assert!(all.text().contains("scripts hold"), "{}", all.text());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wrong.txt");
+    fs::write(
+        &file,
+        "# Nobody leads at first.\ncluster 3\nexpect leader 1\n",
+    )
+    .unwrap();
+    let file = path_text(&file);
+    let failed = run(&mut drave(&["sim", "script", &file]), b"").assert_code(1);
+    let shown = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(
+        shown.contains("wrong.txt:3") && shown.contains("node 3: Follower"),
+        "{shown}"
+    );
+    run(&mut drave(&["sim", "script", "/nowhere.txt"]), b"").assert_code(3);
+}

@@ -1,5 +1,7 @@
 //! The grammar of `drave sim`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 /// `drave sim`
@@ -56,6 +58,16 @@ pub enum SimCommand {
     Mutants(MutantsArgs),
     /// Plant one known bug and fail unless it is found (needs the feature `mutants`)
     Canary,
+    /// Run text scripts over Raft cores; without files, all that are built in
+    Script(ScriptArgs),
+}
+
+/// `drave sim script`
+#[derive(Debug, Args)]
+pub struct ScriptArgs {
+    /// Scripts; docs/scripts.md is the guide
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 /// `drave sim mutants`

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "mutants")]
 mod mutants;
+mod script;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -22,8 +23,10 @@ use crate::sim::{Options, Profile};
 /// # Errors
 /// [`CliError`]: arguments that make no sense, or a run that failed.
 pub fn run(arguments: &SimArgs) -> Result<(), CliError> {
-    if let Some(command) = &arguments.command {
-        return run_planted(command);
+    match &arguments.command {
+        Some(SimCommand::Script(scripts)) => return script::run(scripts),
+        Some(command) => return run_planted(command),
+        None => {}
     }
     let options = options(arguments)?;
     if arguments.trace {
@@ -61,6 +64,7 @@ fn run_planted(command: &SimCommand) -> Result<(), CliError> {
     match command {
         SimCommand::Mutants(arguments) => mutants::run(arguments),
         SimCommand::Canary => mutants::canary(),
+        SimCommand::Script(scripts) => script::run(scripts),
     }
 }
 

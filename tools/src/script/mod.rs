@@ -18,8 +18,7 @@ mod pool;
 mod scenarios;
 mod world;
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::panics::caught;
 
 use arguments::Arguments;
 use fault::Fault;
@@ -65,8 +64,12 @@ pub fn run(file: &str, text: &str) -> Result<(), Box<Failure>> {
         }
         runner.line = number;
         line.clone_into(&mut runner.command);
-        let result = catch_unwind(AssertUnwindSafe(|| runner.step(&mut world, line)));
-        let result = result.unwrap_or_else(|panic| Err(stopped(panic.as_ref())));
+        // A core that finds safety gone stops its node by a panic.
+        let result = caught(|| runner.step(&mut world, line)).unwrap_or_else(|panic| {
+            Err(Fault::invariant(format!(
+                "the core stopped the node: {panic}"
+            )))
+        });
         if let Err(fault) = result {
             return Err(runner.failure(&world, fault));
         }
@@ -77,26 +80,14 @@ pub fn run(file: &str, text: &str) -> Result<(), Box<Failure>> {
     }
 }
 
-/// A core that finds safety gone stops its node by a panic.
-fn stopped(panic: &(dyn Any + Send)) -> Fault {
-    Fault::invariant(format!("the core stopped the node: {}", panic_text(panic)))
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-        .unwrap_or_else(|| "a panic without text".to_owned())
-}
-
 /// `stops "contradicts" deliver 1->2 append#3`: the command makes a core stop its node, with this
 /// text. What is left of the world is of no use; no command may follow.
 fn expect_stop(world: &mut World, arguments: &mut Arguments) -> Result<(), Fault> {
     let expected = arguments.word("a part of the text")?;
-    let result = catch_unwind(AssertUnwindSafe(|| commands::run(world, arguments)));
-    let found = match result {
+    let found = match caught(|| commands::run(world, arguments)) {
         Ok(Ok(())) => "the node goes on".to_owned(),
         Ok(Err(fault)) => return Err(fault),
-        Err(panic) => panic_text(panic.as_ref()),
+        Err(panic) => panic,
     };
     if found.contains(&expected) {
         return Ok(());

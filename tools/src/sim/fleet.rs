@@ -1,60 +1,28 @@
 //! Many runs: seeds over several threads, each run by itself, panics of the product caught and counted as
 //! the broken invariants they are.
 
-use std::cell::{Cell, RefCell};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::panics::caught;
 
 use super::invariants::Violation;
 use super::plan::{Options, Plan};
 use super::run::{Outcome, run};
 use super::tally::Tally;
 
-thread_local! {
-    static IN_RUN: Cell<bool> = const { Cell::new(false) };
-    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Panics inside a run are kept for its outcome instead of being printed.
-fn keep_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |information| {
-            if !IN_RUN.get() {
-                return usual(information);
-            }
-            let at = information.location().map_or_else(String::new, |location| {
-                format!("{}:{}: ", location.file(), location.line())
-            });
-            let payload = information.payload();
-            let text = payload
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| payload.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            PANIC.set(Some(format!("{at}{text}")));
-        }));
-    });
-}
-
 /// Runs one seed; a panic is a failure like any other.
 #[must_use]
 pub fn run_caught(options: &Options, lines: bool) -> Outcome {
-    keep_panics();
-    IN_RUN.set(true);
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(options, lines)));
-    IN_RUN.set(false);
-    outcome.unwrap_or_else(|_| Outcome {
+    caught(|| run(options, lines)).unwrap_or_else(|what| Outcome {
         plan: Plan::draw(options),
         tally: Tally::default(),
         hash: 0,
         failure: Some(Violation {
             invariant: "assertion",
-            what: PANIC.take().unwrap_or_default(),
+            what,
         }),
         lines: Vec::new(),
     })

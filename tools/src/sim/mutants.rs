@@ -45,6 +45,15 @@ impl Bug {
         }
     }
 
+    /// The first built-in script that finds it.
+    #[must_use]
+    pub fn script(self) -> Option<String> {
+        self.plant();
+        let found = crate::script::run_all().err();
+        Self::uproot();
+        found.map(|failure| failure.file)
+    }
+
     fn plant(self) {
         match self {
             Self::Raft(mutant) => plant(Some(mutant)),

@@ -32,27 +32,30 @@ pub(super) fn run(arguments: &MutantsArgs) -> Result<(), CliError> {
         )));
     }
     let mut survivors = Vec::new();
+    let (mut by_simulator, mut by_script) = (0, 0);
     for bug in &bugs {
         let name = bug.name();
-        match hunt(*bug, Duration::from_secs(arguments.seconds), workers) {
-            Some(catch) => say(&format!(
-                "{name:<40} simulator: {:<36} {:>7} seeds {:>7.1} s\n",
-                catch.invariant, catch.seeds, catch.seconds
-            ))?,
-            None => {
-                say(&format!(
-                    "{name:<40} not found in {} s: {}\n",
-                    arguments.seconds,
-                    bug.description()
-                ))?;
-                survivors.push(name);
-            }
+        let script = bug.script();
+        let catch = hunt(*bug, Duration::from_secs(arguments.seconds), workers);
+        by_script += usize::from(script.is_some());
+        by_simulator += usize::from(catch.is_some());
+        if script.is_none() && catch.is_none() {
+            survivors.push(name);
         }
+        let script = script.as_deref().unwrap_or("no script");
+        let simulator = match catch {
+            Some(catch) => format!(
+                "simulator: {:<36} {:>7} seeds {:>7.1} s",
+                catch.invariant, catch.seeds, catch.seconds
+            ),
+            None => format!("simulator: not in {} s", arguments.seconds),
+        };
+        say(&format!("{name:<36} {script:<52} {simulator}\n"))?;
     }
     say(&format!(
-        "{} of {} found by the simulator\n",
-        bugs.len() - survivors.len(),
-        bugs.len()
+        "{} planted: {by_script} found by a script, {by_simulator} by the simulator, {} by neither\n",
+        bugs.len(),
+        survivors.len()
     ))?;
     if survivors.is_empty() {
         return Ok(());
