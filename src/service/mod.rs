@@ -9,6 +9,8 @@ mod scan;
 mod status;
 mod tails;
 
+use std::time::Instant;
+
 use drave_batch::DecodeError;
 use drave_batch::wire::{self, ErrorCode, Message, MessageKind, decode_head};
 use drave_net::frame::Frame;

@@ -226,7 +226,7 @@ fn scripts_run_from_the_executable_and_say_where_they_fail() {
     .unwrap();
     let file = path_text(&file);
     let failed = run(&mut drave(&["sim", "script", &file]), b"").assert_code(1);
-    let shown = String::from_utf8_lossy(&failed.stderr).into_owned();
+    let shown = failed.stderr.clone();
     assert!(
         shown.contains("wrong.txt:3") && shown.contains("node 3: Follower"),
         "{shown}"
