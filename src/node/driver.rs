@@ -166,6 +166,17 @@ impl Node {
             }
         }
         self.peers.follow(&self.net, &wanted, &departing);
+        drop(pins);
+        let own = self.facts.node_id;
+        let is_member = members.members.iter().any(|member| member.node_id == own);
+        // A node that joins reads of times before it was added: its id is above all ids of then.
+        if !is_member && own <= members.node_id_max {
+            let fault = "this node has been removed from its group";
+            if self.facts.fault != fault {
+                tracing::warn!("{fault}: it can be stopped");
+                self.facts.fault = fault.to_owned();
+            }
+        }
     }
 
     /// Runs until `stop` completes or the group cannot be served.
