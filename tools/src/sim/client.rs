@@ -366,7 +366,22 @@ impl Client {
         sendings: &mut Vec<Sending>,
     ) -> Vec<(u64, Settled)> {
         let mut settled = Vec::new();
-        let late = |operation: &Operation| now_us >= operation.due_us;
+        // A producer sends everything again, in order, when its oldest batch is due: any other order
+        // would only meet gaps.
+        let is_sequenced = |operation: &Operation| matches!(operation.purpose, Purpose::Sequenced);
+        let oldest = self
+            .under_way
+            .values()
+            .find(|operation| is_sequenced(operation));
+        let producer_due_us = oldest.map_or(u64::MAX, |operation| operation.due_us);
+        let late = |operation: &Operation| {
+            let due_us = if is_sequenced(operation) {
+                producer_due_us
+            } else {
+                operation.due_us
+            };
+            now_us >= due_us
+        };
         if !self.under_way.values().any(late) {
             return settled;
         }

@@ -107,6 +107,8 @@ pub struct Process {
     completions: Vec<Completion>,
     /// It came to lead in its last turn.
     pub is_new_leader: bool,
+    /// What a peer needs could not be read.
+    is_unreadable: bool,
     /// The snapshot that it took in its last turn.
     pub taken: Option<(u64, Bytes)>,
 }
@@ -194,11 +196,11 @@ impl Node {
         process.is_new_leader = false;
         process.taken = None;
         process.take_completions(now)?;
-        process.take_stored(now, now_us, &mut self.snapshots)?;
         while let Some(input) = self.inbox.pop_front() {
             process.take(now, slots, input, out)?;
         }
         process.take_cold(now, now_us, out);
+        process.take_stored(now, now_us, &mut self.snapshots)?;
         if process.replica.next_deadline_us() <= now.mono_us {
             process.replica.tick(now, &mut process.log)?;
         }
@@ -210,6 +212,10 @@ impl Node {
         // Appends leave before the own write starts: the two run in parallel (thesis section 10.2.1).
         process.pull(now, now_us, slots, self.slot, limits, out);
         process.pull_snapshots(now, slots, self.slot, limits, &mut self.snapshots, out);
+        if std::mem::take(&mut process.is_unreadable) {
+            // A leader that cannot read what a peer needs lets one lead that can.
+            process.replica.hand_over(now, &mut process.log)?;
+        }
         process.log.log.wal.submit();
         process.tell_roles(out);
         Ok(())
@@ -234,6 +240,7 @@ impl Process {
             ticket_last: 0,
             completions: Vec::new(),
             is_new_leader: false,
+            is_unreadable: false,
             taken: None,
         }
     }
@@ -595,6 +602,7 @@ impl Process {
                         break;
                     }
                     Err(_) => {
+                        self.is_unreadable = true;
                         self.cold.push(ColdEntries {
                             peer,
                             term: plan.term,
@@ -665,6 +673,7 @@ impl Process {
         while let Some(position) = self.cold.iter().position(|cold| cold.due_us <= now_us) {
             let cold = self.cold.remove(position);
             let Some(slices) = cold.slices else {
+                self.is_unreadable = true;
                 continue;
             };
             // A leader never truncates its own log, so within one term the entries read are the log's.

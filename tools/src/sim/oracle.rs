@@ -64,7 +64,12 @@ fn view_of<'a>(
         last: raft.last(),
         configuration: (configuration, raft.configuration_index()),
         shadow,
-        durable_index: process.log.log.wal.durable_index(),
+        durable_index: process
+            .log
+            .log
+            .wal
+            .durable_index()
+            .max(node.snapshots.received_index()),
     }
 }
 

@@ -81,6 +81,17 @@ impl SnapshotStore {
         (*found == id).then_some(bytes)
     }
 
+    /// The last entry of the newest that came from a leader and is durable: the log goes on after it at the
+    /// next start at the latest. 0 for none.
+    #[must_use]
+    pub fn received_index(&self) -> u64 {
+        let received = self
+            .stored
+            .values()
+            .filter(|(.., is_received)| *is_received);
+        received.map(|(id, ..)| id.index).max().unwrap_or(0)
+    }
+
     /// All that are stored, ascending: their bytes, and whether they came from a leader.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (EntryId, &Bytes, bool)> {
         self.stored

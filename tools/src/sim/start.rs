@@ -202,19 +202,26 @@ impl Setup {
             let Ok(snapshot) = StateSnapshot::decode(bytes) else {
                 continue;
             };
-            let held = log.log.wal.term(id.index) == Some(id.term);
-            if !held && is_received {
-                log.reset(id.index + 1, id.term, snapshot.header_crc)
-                    .map_err(|error| failed(&error))?;
-                log.log
-                    .wal
-                    .flush(&mut Vec::new())
-                    .map_err(|error| failed(&error))?;
+            if log.log.wal.term(id.index) == Some(id.term) {
                 return Ok(Some(snapshot));
             }
-            if held && id.index + 1 >= log.log.wal.first_index() {
-                return Ok(Some(snapshot));
+            if id.index + 1 < log.log.wal.first_index() {
+                continue;
             }
+            if !is_received {
+                let last_index = log.log.wal.last_index();
+                let what = format!(
+                    "the log ends at {last_index} and lacks {id}, of which there is a snapshot"
+                );
+                return Err(Refused::Content(what));
+            }
+            log.reset(id.index + 1, id.term, snapshot.header_crc)
+                .map_err(|error| failed(&error))?;
+            log.log
+                .wal
+                .flush(&mut Vec::new())
+                .map_err(|error| failed(&error))?;
+            return Ok(Some(snapshot));
         }
         Ok(None)
     }

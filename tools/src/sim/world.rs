@@ -623,6 +623,7 @@ impl World {
         );
         self.tally.unknown += settled.len() as u64;
         let pause_us = client.pause_us(&self.plan);
+        let mut last_us = 0;
         for sending in sendings {
             self.tally.requests += 1;
             let delays = self.network.client_delays();
@@ -632,7 +633,12 @@ impl World {
                     continue;
                 }
                 let request = (sending.node, sending.request.clone());
-                let at_us = self.now_us + delay_us;
+                // What is sent together travels on one connection, copies apart.
+                let mut at_us = self.now_us + delay_us;
+                if copy == 0 {
+                    at_us = at_us.max(last_us);
+                    last_us = at_us;
+                }
                 self.queue
                     .push(at_us, Event::Request(slot, Box::new(request)));
             }
