@@ -449,10 +449,19 @@ fn a_full_queue_says_so_and_recovers(engine: EngineChoice) {
         "{error}"
     );
     assert_eq!(appended, 3);
+    // What the group needs to go on is not refused because records wait.
+    wal.has_room_for_control(96).unwrap();
+    assert!(wal.has_room(3_000).is_err());
+    let mut noop = drave_batch::BatchHeader {
+        kind: drave_batch::EntryKind::Noop,
+        record_count: 0,
+        ..common::header(appended + 1, 1, &[])
+    };
+    wal.append(&mut noop, &[]).unwrap();
     flush(&mut wal);
     append(&mut wal, 1, 40_000);
     flush(&mut wal);
-    assert_eq!(wal.durable_index(), 4);
+    assert_eq!(wal.durable_index(), 5);
 }
 
 fn large_batches_make_large_groups(engine: EngineChoice) {

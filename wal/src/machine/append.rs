@@ -33,6 +33,15 @@ impl Claim {
     fn spares_left(self) -> usize {
         usize::from(self == Self::Data)
     }
+
+    /// Bytes that may wait to be flushed. What the group needs to go on is not refused because records wait;
+    /// there is little of it.
+    fn queue_bytes_max(self, limit: u64) -> u64 {
+        match self {
+            Self::Data => limit,
+            Self::Control => limit.saturating_add(CONTROL_BYTES_MAX),
+        }
+    }
 }
 
 /// The header bytes that a batch starts with, and its checksum is in the first four.
@@ -84,7 +93,7 @@ impl Machine {
         if let Some(failure) = &self.failure {
             return Err(AppendError::Failed(failure.clone()));
         }
-        let limit = self.options.queue_bytes_max;
+        let limit = claim.queue_bytes_max(self.options.queue_bytes_max);
         if self.queued_bytes > 0 && self.queued_bytes + bytes as u64 > limit {
             return Err(AppendError::Full {
                 queued_bytes: self.queued_bytes,
@@ -147,8 +156,8 @@ impl Machine {
             });
         }
         let queued_bytes = self.queued_bytes + bytes as u64;
-        if self.queued_bytes > 0 && queued_bytes > self.options.queue_bytes_max {
-            let limit = self.options.queue_bytes_max;
+        let limit = claim.queue_bytes_max(self.options.queue_bytes_max);
+        if self.queued_bytes > 0 && queued_bytes > limit {
             return Err(AppendError::Full {
                 queued_bytes: self.queued_bytes,
                 limit,
