@@ -64,12 +64,15 @@ impl Snapshots {
         };
     }
 
-    fn is_due(&self, config: &ReplicaConfig, tables: &Tables) -> bool {
+    /// Whether enough was applied, and all of it is on this node's disk: a snapshot never speaks of entries
+    /// that its node could lose.
+    fn is_due(&self, config: &ReplicaConfig, tables: &Tables, durable_index: u64) -> bool {
         let entries = tables.applied.id.index.saturating_sub(self.last_index);
         let bytes = tables.applied.bytes - self.last_applied_bytes;
         let is_long = entries >= config.snapshot_entries || bytes >= config.snapshot_log_bytes;
         self.taken.is_none()
             && entries > 0
+            && tables.applied.id.index <= durable_index
             && is_long
             && bytes >= GROWTH_MIN * self.last_bytes
             && !tables.applied_configuration().voters.is_empty()
@@ -98,14 +101,16 @@ impl Snapshots {
 }
 
 impl Replica {
-    /// Whether [`Self::take_snapshot`] is to be called: enough was applied since the last one, it is
-    /// durable, and there is something to say about the members.
+    /// Whether [`Self::take_snapshot`] is to be called: enough was applied since the last one, all of it is
+    /// on this node's disk, the last one was stored or given up, and the members are known.
     ///
     /// What is applied is also on this node's disk then: a stored snapshot of entries that the log does not
     /// have shows at the next start that the log has lost some.
     #[must_use]
     pub fn snapshot_due(&self) -> bool {
-        self.snapshots.is_due(&self.config, &self.tables)
+        let durable_index = self.raft.commit_index_durable();
+        self.snapshots
+            .is_due(&self.config, &self.tables, durable_index)
             && self.tables.applied.id.index <= self.raft.durable_index()
     }
 
