@@ -55,4 +55,4 @@ pub use handshake::Identity;
 #[cfg(feature = "runtime")]
 pub use net::Net;
 #[cfg(feature = "runtime")]
-pub use runtime::{IoChoice, NetEngine, Runtime, RuntimeError};
+pub use runtime::{IoChoice, NetEngine, Runtime, RuntimeError, rest};

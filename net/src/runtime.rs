@@ -6,7 +6,8 @@
 //!
 //! One limit comes with io_uring: operations are handed to the kernel when the thread comes to rest. A
 //! task that is always ready (a loop around `yield_now`) keeps them back, and with them all network I/O,
-//! until it rests. So no task may spin: bound the work of a turn, and wait for events.
+//! until it rests. So no task may spin: bound the work of a turn, and wait for events, or [`rest`] while
+//! there is more work.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -64,6 +65,23 @@ thread_local! {
 /// The engine of the runtime that this code runs inside of, if any.
 pub(crate) fn current_engine() -> Option<NetEngine> {
     ENGINE.get()
+}
+
+/// Brings the thread to rest for a moment: whatever tasks and I/O are ready go on before it returns, and
+/// what was queued is with the kernel. For a task with more work than it does in one turn.
+///
+/// # Panics
+/// If the ring does not take an operation; a ring that is full is emptied first.
+pub async fn rest() {
+    match current_engine() {
+        // Its completion arrives like any other, so everything else is looked at on the way.
+        Some(NetEngine::Uring) => {
+            if let Err(error) = tokio_uring::no_op().await {
+                tracing::error!(%error, "the ring does not answer");
+            }
+        }
+        Some(NetEngine::Posix) | None => tokio::task::yield_now().await,
+    }
 }
 
 enum Executor {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Node, config, on_both_engines, pair, request};
 use drave_batch::wire::{Hello, Lane};
-use drave_net::{IoChoice, Net, NetConfig, NetEngine, Runtime, RuntimeError};
+use drave_net::{IoChoice, Net, NetConfig, NetEngine, Runtime, RuntimeError, rest};
 use tokio::io::unix::AsyncFd;
 
 #[test]
@@ -61,6 +61,29 @@ fn tasks_timers_threads_and_descriptors_work_inside() {
         let event = AsyncFd::new(event).unwrap();
         rustix::io::write(&event, &1u64.to_le_bytes()).unwrap();
         event.readable().await.unwrap().clear_ready();
+    });
+}
+
+#[test]
+fn frames_travel_beside_a_task_that_only_rests_between_its_turns() {
+    const TURNS_MAX: usize = 1_000_000;
+    on_both_engines(async || {
+        let (dialer, conn, server, _) = pair().await;
+        let mut arrived = Vec::new();
+        let mut turns = 0;
+        for number in 0..100 {
+            dialer
+                .net
+                .send(conn, 0, number, &request(number), &[])
+                .unwrap();
+            while arrived.len() as u64 <= number {
+                rest().await;
+                server.net.drain(&mut arrived, 100);
+                turns += 1;
+                assert!(turns < TURNS_MAX, "frame {number} does not arrive");
+            }
+        }
+        println!("100 frames in {turns} turns");
     });
 }
 

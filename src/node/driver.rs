@@ -194,8 +194,11 @@ impl Node {
                 return Err(fatal.into());
             }
             if self.service.has_work() {
-                tokio::task::yield_now().await;
-                continue;
+                tokio::select! {
+                    biased;
+                    () = &mut stop => break,
+                    () = drave_net::rest() => continue,
+                }
             }
             let deadline = self.replica.next_deadline_us().min(self.keepalive_due_us);
             let deadline = Instant::from_std(self.clock.instant(deadline));

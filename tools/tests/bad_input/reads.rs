@@ -1,6 +1,6 @@
 //! Reads and tails with absurd numbers, and readers who ask for everything and take nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use drave_batch::Batches;
 use drave_batch::wire::{
@@ -14,6 +14,13 @@ use crate::wire::{Raw, frame, frame_around};
 
 /// Tailing readers that a node takes unless configured otherwise.
 const TAILS_MAX: u64 = 16_384;
+
+/// How long an append, or a reader, waits beside thousands of readers that are busy, on any machine that
+/// is fit to run the tests. One turn of each of those takes several times as long.
+const OTHERS_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// Of these, those of one connection.
+const TAILS_PER_CONNECTION_MAX: u64 = 4096;
 
 /// A node, and the number of a log of three records.
 fn node_with_records() -> (Victim, u64) {
@@ -188,37 +195,87 @@ fn credit_without_end_changes_nothing() {
     victim.is_sound();
 }
 
-#[test]
-fn every_tail_taken_by_one_client_is_given_back() {
-    let (mut victim, log_id) = node_with_records();
-    let mut raw = victim.connect_client();
+/// Asks for `count` tails of everything from `start` on; how many were refused, of which `refused_min`
+/// are waited for.
+fn start_tails(raw: &mut Raw, start: &TailStart, count: u64, refused_min: u64) -> u64 {
     let mut starts = Vec::new();
-    let start = TailStart {
-        log_id,
-        from_seq: 3,
-        credit_bytes: 0,
-    };
-    for request_id in 0..TAILS_MAX + 100 {
-        starts.extend_from_slice(&frame(0, request_id, &start, &[]));
+    for request_id in 0..count {
+        starts.extend_from_slice(&frame(0, request_id, start, &[]));
     }
     raw.send(&starts);
     let mut refused = 0;
-    while refused < 100 {
+    while refused < refused_min {
         let frame = raw.receive().expect("the connection stays open");
         if frame.header.kind == MessageKind::ErrorReply {
             assert_eq!(frame.code(), Some(ErrorCode::Busy as u32));
             refused += 1;
         }
     }
-    victim.is_sound();
-    drop(raw);
-    // The node has seen the close before or after this one; it is asked until it has.
+    refused
+}
+
+#[test]
+fn every_tail_taken_by_few_clients_is_given_back() {
+    let (mut victim, log_id) = node_with_records();
+    let start = TailStart {
+        log_id,
+        from_seq: 3,
+        credit_bytes: 0,
+    };
+    let mut held = Vec::new();
+    for _ in 0..TAILS_MAX / TAILS_PER_CONNECTION_MAX {
+        let mut raw = victim.connect_client();
+        start_tails(&mut raw, &start, TAILS_PER_CONNECTION_MAX + 100, 100);
+        held.push(raw);
+    }
     let mut raw = victim.connect_client();
+    start_tails(&mut raw, &start, 100, 100);
+    victim.is_sound();
+    drop(held);
+    // The node has seen the closes before or after this one; it is asked until it has.
     let served = (0..1_000).any(|request_id| {
         raw.send_message(request_id, &start);
         raw.answer(request_id).header.kind == MessageKind::TailData
     });
     assert!(served, "tails are given back when their connection is gone");
+    victim.is_sound();
+}
+
+/// Each of thousands of readers has the whole group to look through for what little its log has.
+#[test]
+fn thousands_of_tails_of_a_sparse_log_do_not_hold_up_others() {
+    let mut victim = Victim::start();
+    let (sparse, other) = (victim.log_id("sparse"), victim.log_id("other"));
+    let mut raw = victim.connect_client();
+    for _ in 0..20 {
+        append(&victim, "sparse", &["one"]);
+        raw.send(&crate::appends::good_append(other, &[b"x"]).repeat(450));
+        for _ in 0..450 {
+            assert_eq!(raw.answer(1).header.kind, MessageKind::Appended);
+        }
+    }
+    let start = TailStart {
+        log_id: sparse,
+        from_seq: 0,
+        credit_bytes: u32::MAX,
+    };
+    let mut held: Vec<Raw> = (0..2).map(|_| victim.connect_client()).collect();
+    for raw in &mut held {
+        start_tails(raw, &start, TAILS_PER_CONNECTION_MAX, 0);
+    }
+    for _ in 0..10 {
+        let began = Instant::now();
+        append(&victim, "other", &["between"]);
+        let waited = began.elapsed();
+        assert!(waited < OTHERS_WAIT_MAX, "an append took {waited:?}");
+    }
+    // A reader among them is served in its turn, not behind all others.
+    let began = Instant::now();
+    start_tails(&mut raw, &start, 1, 0);
+    assert_eq!(tail_until(&mut raw, 0, 20), 20);
+    let waited = began.elapsed();
+    assert!(waited < OTHERS_WAIT_MAX, "twenty records took {waited:?}");
+    drop(held);
     victim.is_sound();
 }
 
