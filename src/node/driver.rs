@@ -143,12 +143,7 @@ impl Node {
     fn follow_members(&mut self) {
         self.replica.outputs.members_changed = false;
         let members = self.replica.members().clone();
-        let raft = self.replica.raft();
-        let departing: Vec<u64> = raft
-            .progress()
-            .filter(|peer| peer.is_departing)
-            .map(|peer| peer.peer.0)
-            .collect();
+        let departing: Vec<u64> = self.departing_peers().collect();
         self.departing = departing.len();
         self.pins
             .borrow_mut()
@@ -269,7 +264,8 @@ impl Node {
         }
         service.turn(&mut context);
         self.turn_snapshots(now)?;
-        if self.replica.outputs.members_changed || self.departing != self.count_departing() {
+        if self.replica.outputs.members_changed || self.departing != self.departing_peers().count()
+        {
             self.follow_members();
         }
         self.replica.set_credit(self.log.credit_bytes());
@@ -507,9 +503,12 @@ impl Node {
         (&mut self.service, context)
     }
 
-    fn count_departing(&self) -> usize {
-        let peers = self.replica.raft().progress();
-        peers.filter(|peer| peer.is_departing).count()
+    /// Members no more that the leader still sends to: they are told of the entry by which they left, and
+    /// already before it is committed.
+    fn departing_peers(&self) -> impl Iterator<Item = u64> {
+        let members = &self.replica.members().members;
+        let peers = self.replica.raft().progress().map(|peer| peer.peer.0);
+        peers.filter(|id| !members.iter().any(|member| member.node_id == *id))
     }
 
     fn take_helper_results(&mut self, now: Now) -> Result<(), Fatal> {

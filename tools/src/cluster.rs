@@ -158,14 +158,7 @@ impl Cluster {
         let dir = &options.dir;
         fs::create_dir_all(dir)
             .map_err(|error| io_error("cannot make the directory", dir, &error))?;
-        let ports_error = |error: io::Error| {
-            CliError::new(
-                Exit::Failure,
-                format!("no free port on each of {}", options.hosts.join(", ")),
-            )
-            .why(error.to_string())
-            .effect("nothing was started")
-        };
+        let ports_error = |error: io::Error| no_ports(&options, &error);
         let mut held = Vec::new();
         let mut members = Vec::new();
         for (node_id, host) in (1..=options.node_count).zip(options.hosts.iter().cycle()) {
@@ -206,6 +199,35 @@ impl Cluster {
             held,
             was_there: false,
         })
+    }
+
+    /// Formats one more node, with the next id, that knows no members: to be started, and then added to the
+    /// cluster by its leader. A cluster opened again does not remember it.
+    ///
+    /// # Errors
+    /// [`CliError`] when there is no port or directory for it.
+    pub fn add_joining(&mut self) -> Result<u64, CliError> {
+        let options = &self.options;
+        let node_id = self.nodes.last().map_or(1, |last| last.node_id + 1);
+        let mut hosts = options.hosts.iter().cycle();
+        let host = hosts.nth(self.nodes.len()).map_or("127.0.0.1", |host| host);
+        let ports_error = |error: io::Error| no_ports(options, &error);
+        let port = ports::hold_port(host).map_err(ports_error)?;
+        let address = port.address().map_err(ports_error)?;
+        node_side::format(&FormatRequest {
+            data_dir: data_dir(&options.dir, node_id),
+            cluster_id: options.cluster_id.clone(),
+            node_id,
+            members: vec![(node_id, address.clone())],
+            join: true,
+        })?;
+        self.held.push(port);
+        self.nodes.push(ClusterNode {
+            node_id,
+            address,
+            process: None,
+        });
+        Ok(node_id)
     }
 
     /// Whether the cluster was there before and was only opened.
@@ -505,6 +527,13 @@ fn io_error(what: &str, path: &Path, error: &io::Error) -> CliError {
         .with("path", path.display())
         .why(error.to_string())
         .next("check that the path exists, its owner and its free space")
+}
+
+fn no_ports(options: &ClusterOptions, error: &io::Error) -> CliError {
+    let hosts = options.hosts.join(", ");
+    CliError::new(Exit::Failure, format!("no free port on each of {hosts}"))
+        .why(error.to_string())
+        .effect("nothing was started")
 }
 
 fn process_error(what: &str, node_id: u64, error: &io::Error) -> CliError {

@@ -51,6 +51,7 @@ pub fn add(arguments: &MemberAddArgs) -> Result<(), CliError> {
             .add_learner(arguments.node_id, &arguments.address, identity.incarnation)
             .await;
         let after = added.map_err(|error| change_error(&error, arguments.node_id))?;
+        let after = led(&client, after).await?;
         eprintln!("after:  {}", view::tolerance(&after));
         eprintln!("next: drave member promote {}", arguments.node_id);
         show(&client, &after, arguments.format).await
@@ -78,6 +79,7 @@ pub fn promote(arguments: &MemberPromoteArgs) -> Result<(), CliError> {
                 Err(error) => return Err(change_error(&error, node_id)),
             }
         };
+        let after = led(&client, after).await?;
         eprintln!("after:  {}", view::tolerance(&after));
         show(&client, &after, arguments.format).await
     })
@@ -93,6 +95,7 @@ pub fn remove(arguments: &MemberRemoveArgs) -> Result<(), CliError> {
         eprintln!("before: {}", view::tolerance(&members(&client).await?));
         let removed = client.remove(arguments.node_id).await;
         let after = removed.map_err(|error| change_error(&error, arguments.node_id))?;
+        let after = led(&client, after).await?;
         eprintln!("after:  {}", view::tolerance(&after));
         show(&client, &after, arguments.format).await
     })
@@ -101,6 +104,15 @@ pub fn remove(arguments: &MemberRemoveArgs) -> Result<(), CliError> {
 async fn members(client: &Client) -> Result<Members, CliError> {
     let listed = client.members().await;
     listed.map_err(|error| client_error("cannot list the members", &error))
+}
+
+/// The members after a change, as a leader that stays sees them: one that has left with the change has
+/// answered for it, and sees nobody any more.
+async fn led(client: &Client, after: Members) -> Result<Members, CliError> {
+    if after.member(after.leader_id).is_some() {
+        return Ok(after);
+    }
+    members(client).await
 }
 
 async fn show(client: &Client, members: &Members, format: ResultFormat) -> Result<(), CliError> {

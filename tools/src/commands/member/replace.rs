@@ -10,7 +10,7 @@ use drave_batch::wire::ErrorCode;
 use drave_client::{Client, ClientError, MemberRole, Members, MembersChange};
 
 use super::catch_up::{PAUSE, Progress, catch_up};
-use super::{change_error, falls_behind, identify, members, show, view};
+use super::{change_error, falls_behind, identify, led, members, show, view};
 use crate::cli::member::MemberReplaceArgs;
 use crate::connect::{self, TIMEOUT_DEFAULT};
 use crate::errors::CliError;
@@ -144,6 +144,7 @@ impl<'a> Replacement<'a> {
         let expected = Some(before.configuration_index);
         match self.client.change_members(change, expected).await {
             Ok(after) => {
+                let after = led(self.client, after).await?;
                 eprintln!("  after:  {}", view::tolerance(&after));
                 self.steps_done += 1;
                 Ok(())

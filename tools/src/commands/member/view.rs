@@ -33,7 +33,7 @@ struct MemberView {
     address: String,
     role: &'static str,
     outgoing_voter: bool,
-    incarnation: String,
+    incarnation: Option<String>,
     match_index: u64,
     lag_entries: u64,
     last_active_ms: Option<u64>,
@@ -107,13 +107,17 @@ pub(super) fn render(cluster_id: &str, members: &Members, format: ResultFormat) 
     }
 }
 
+fn incarnation(member: &Member) -> Option<String> {
+    (member.incarnation != 0).then(|| format!("{:032x}", member.incarnation))
+}
+
 fn json(cluster_id: &str, members: &Members) -> String {
     let view_of = |member: &Member| MemberView {
         node_id: member.node_id,
         address: member.address.clone(),
         role: role(members, member),
         outgoing_voter: member.outgoing_voter,
-        incarnation: format!("{:032x}", member.incarnation),
+        incarnation: incarnation(member),
         match_index: member.match_index,
         lag_entries: member.lag_entries,
         last_active_ms: member
@@ -166,7 +170,8 @@ fn table(cluster_id: &str, members: &Members) -> String {
     for member in &members.members {
         let last_heard = match member.last_active {
             _ if member.node_id == members.leader_id => "leads".to_owned(),
-            Some(since) => brief(since),
+            // The leader counts in milliseconds.
+            Some(since) => brief(since.max(Duration::from_millis(1))),
             None => "never".to_owned(),
         };
         table.add_row([
@@ -177,10 +182,7 @@ fn table(cluster_id: &str, members: &Members) -> String {
             member.lag_entries.to_string(),
             last_heard,
             if member.is_caught_up { "yes" } else { "no" }.to_owned(),
-            match member.incarnation {
-                0 => "-".to_owned(),
-                incarnation => format!("{incarnation:032x}"),
-            },
+            incarnation(member).unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     header + &render_table(table)

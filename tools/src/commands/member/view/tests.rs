@@ -89,6 +89,7 @@ fn the_json_keys_are_kept() {
     });
     assert_eq!(value["members"][2], expected);
     assert!(value["members"][1]["last_active_ms"].is_null());
+    assert!(value["members"][0]["incarnation"].is_null());
     let five = render("prod", &members("vvvvv"), ResultFormat::Json);
     let value: serde_json::Value = serde_json::from_str(&five).unwrap();
     assert_eq!(value["failures_tolerated"], 2);
