@@ -429,7 +429,8 @@ impl Replica {
         self.settle_transfer(now);
         self.outputs.members_changed |= std::mem::take(&mut self.tables.members.changed);
         let hint = self.raft.commit_index_durable();
-        if hint >= self.hint_written + (self.config.snapshot_entries / 8).max(1) {
+        let interval = (self.config.snapshot_entries / 8).max(1);
+        if hint >= self.hint_written.saturating_add(interval) {
             self.write_hard_state(self.raft.hard_state(), log)?;
         }
         Ok(())

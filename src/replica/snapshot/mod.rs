@@ -197,7 +197,7 @@ impl Replica {
     /// have, unless they are far behind.
     fn pinned_index(&self, now: Now) -> u64 {
         let near = |match_index: u64| {
-            match_index + self.config.snapshot_entries > self.raft.last().index
+            match_index.saturating_add(self.config.snapshot_entries) > self.raft.last().index
                 && match_index + 1 >= self.raft.first_index()
         };
         let since_us = self.active_since_us(now);

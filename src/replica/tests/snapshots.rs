@@ -202,6 +202,44 @@ fn nothing_is_let_go_before_its_snapshot_is_durable() {
 }
 
 #[test]
+fn what_a_peer_that_answers_is_about_to_need_stays() {
+    let config = ReplicaConfig {
+        snapshot_entries: u64::MAX,
+        ..config()
+    };
+    let mut cluster = Cluster::with(3, config);
+    let leader = cluster.elect();
+    let log = cluster.create(leader, "a");
+    let slow = leader % 3 + 1;
+    cluster.starved = vec![slow];
+    cluster.fill(leader, log, 20);
+    cluster.trim(leader, 1, log, 20);
+    cluster.settle(true);
+    let has = cluster.replica(slow).raft().last().index;
+    let now = cluster.now;
+    let (replica, store) = cluster.replicas.get_mut(&leader).unwrap();
+    let snapshot = replica.take_snapshot();
+    let index = snapshot.last.index;
+    store.snapshots.insert(index, snapshot.encode());
+    replica.snapshot_stored(index);
+    assert!(has < index);
+    assert_eq!(
+        replica.compaction(now),
+        None,
+        "it answers, and goes on from there"
+    );
+    let later = Now {
+        mono_us: now.mono_us + 500_001,
+        ..now
+    };
+    assert_eq!(
+        replica.compaction(later),
+        Some(index + 1),
+        "it does not answer"
+    );
+}
+
+#[test]
 fn a_record_that_was_not_trimmed_holds_the_log_and_is_sent_with_it() {
     let mut cluster = cluster(3);
     let leader = cluster.elect();
