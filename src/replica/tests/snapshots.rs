@@ -240,6 +240,50 @@ fn what_a_peer_that_answers_is_about_to_need_stays() {
 }
 
 #[test]
+fn a_snapshot_of_what_the_log_holds_keeps_the_log() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let log = cluster.create(leader, "a");
+    cluster.fill(leader, log, 10);
+    cluster.pass(100_000);
+    let snapshot = cluster.replicas.get_mut(&leader).unwrap().0.take_snapshot();
+    let bytes = snapshot.encode();
+    // A follower that holds everything and remembers no commit.
+    let follower = leader % 3 + 1;
+    let store = cluster.log(follower);
+    for record in [&mut store.hard_state, &mut store.hard_state_durable] {
+        record.as_mut().unwrap().commit_index_hint = 0;
+    }
+    cluster.starved = vec![follower];
+    cluster.restart(follower);
+    cluster.pass(100_000);
+    assert_eq!(cluster.replica(follower).applied_index(), 0);
+    let chunk = wire::SnapshotChunk {
+        term: cluster.replica(leader).raft().term(),
+        session: 1,
+        snapshot_term: snapshot.last.term,
+        snapshot_index: snapshot.last.index,
+        total_bytes: bytes.len() as u64,
+        offset: 0,
+        payload_crc: drave_batch::checksum(&bytes),
+    };
+    let replica = &mut cluster.replicas.get_mut(&follower).unwrap().0;
+    replica.on_snapshot_chunk(NodeId(leader), &chunk, &bytes);
+    cluster.flush(follower);
+    let replica = cluster.replica(follower);
+    assert_eq!(replica.applied_index(), snapshot.last.index);
+    assert_eq!(replica.snapshots_kept(), [snapshot.last]);
+    assert_eq!(replica.raft().first_index(), 1, "its entries are as good");
+    assert!(!replica.outputs.log_replaced);
+    assert!(replica.outputs.snapshot_replies.last().unwrap().1.installed);
+    assert_eq!(StateSnapshot::of(0, &replica.tables), snapshot);
+    cluster.starved.clear();
+    cluster.fill(leader, log, 1);
+    cluster.pass(100_000);
+    cluster.check_agreement();
+}
+
+#[test]
 fn a_record_that_was_not_trimmed_holds_the_log_and_is_sent_with_it() {
     let mut cluster = cluster(3);
     let leader = cluster.elect();
