@@ -103,6 +103,16 @@ async fn one_that_does_not_catch_up_stays_a_learner() {
         .assert_says("error[DRV-0305]: node 4 has not caught up in time")
         .assert_says("lag 900")
         .assert_says("it stays a learner");
+    // Level with the leader, and then gone.
+    {
+        let mut model = fake.model();
+        model.members.lags.clear();
+        model.members.silent = vec![4];
+    }
+    against(&fake, &["member", "promote", "4", "--wait", "500ms"])
+        .await
+        .assert_code(5)
+        .assert_says("lag 0, not heard of");
     assert_eq!(operations(&fake), [MemberOperation::AddLearner]);
 }
 

@@ -25,6 +25,9 @@ use crate::output::print;
 /// How long a new node may take to say who it is.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a new leader may take to hear of a majority before it is believed that there is none.
+const FIRST_SIGHT: Duration = Duration::from_secs(3);
+
 /// Runs `drave member list`.
 ///
 /// # Errors
@@ -106,13 +109,23 @@ async fn members(client: &Client) -> Result<Members, CliError> {
     listed.map_err(|error| client_error("cannot list the members", &error))
 }
 
-/// The members after a change, as a leader that stays sees them: one that has left with the change has
-/// answered for it, and sees nobody any more.
+/// The members after a change, as a leader that stays sees them. One that has left with the change has
+/// answered for it, and sees nobody any more; the next one has to hear of the others first, which says
+/// nothing about them.
 async fn led(client: &Client, after: Members) -> Result<Members, CliError> {
-    if after.member(after.leader_id).is_some() {
-        return Ok(after);
+    let deadline = Instant::now() + FIRST_SIGHT;
+    let mut after = after;
+    loop {
+        let leads = after.member(after.leader_id).is_some();
+        let has_majority = after
+            .failures_tolerated(|member| view::is_silent(&after, member))
+            .is_some();
+        if leads && (has_majority || Instant::now() >= deadline) {
+            return Ok(after);
+        }
+        tokio::time::sleep(PAUSE).await;
+        after = members(client).await?;
     }
-    members(client).await
 }
 
 async fn show(client: &Client, members: &Members, format: ResultFormat) -> Result<(), CliError> {

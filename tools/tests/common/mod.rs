@@ -120,9 +120,14 @@ pub(crate) struct TestCluster {
 impl TestCluster {
     /// Formats and starts `node_count` nodes and waits for a leader.
     pub(crate) fn start(node_count: u64) -> Self {
+        Self::start_with(node_count, "")
+    }
+
+    /// The same, with more settings.
+    pub(crate) fn start_with(node_count: u64, settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("drave.toml");
-        fs::write(&config, CONFIG).unwrap();
+        fs::write(&config, format!("{CONFIG}{settings}")).unwrap();
         let options = ClusterOptions {
             node_count,
             config: Some(config),

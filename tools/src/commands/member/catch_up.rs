@@ -66,10 +66,10 @@ impl Drop for Progress {
 }
 
 fn line(members: &Members, member: &Member) -> String {
-    let state = if member.is_caught_up {
-        "caught up"
-    } else if view::is_silent(members, member) {
+    let state = if view::is_silent(members, member) {
         "not heard of"
+    } else if member.is_caught_up {
+        "caught up"
     } else {
         "catching up"
     };
@@ -101,7 +101,8 @@ pub(super) async fn catch_up(
                 .next("drave member list shows the members; drave member add makes new ones"));
         };
         let is_voter = member.role == Some(MemberRole::Voter);
-        let done = is_voter || member.is_caught_up;
+        // One that had caught up and is silent now would be one more failure as a voter.
+        let done = is_voter || member.is_caught_up && !view::is_silent(&listed, member);
         let shown = line(&listed, member);
         if !is_voter {
             progress.show(shown.clone(), done);
