@@ -239,6 +239,10 @@ pub struct StartArgs {
     /// Stop when this process, which must be the parent, is gone
     #[arg(long, value_name = "PID", hide = true)]
     pub exit_with_parent: Option<u32>,
+    /// Run with this known bug
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "BUG", hide = true)]
+    pub plant: Option<String>,
 }
 
 /// How a node logs.
@@ -517,6 +521,10 @@ pub struct ChaosArgs {
     /// The I/O engine for disk and sockets
     #[arg(long, value_enum, default_value_t)]
     pub io: Io,
+    /// Plant this known bug in every node: what is promised must break
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "BUG")]
+    pub plant: Option<String>,
     /// This process is in its network namespace already
     #[arg(long, hide = true)]
     pub in_namespace: bool,

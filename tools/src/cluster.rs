@@ -50,6 +50,8 @@ pub struct ClusterOptions {
     pub io: Io,
     /// Every node's configuration file.
     pub config: Option<PathBuf>,
+    /// More arguments of `drave start` for every node.
+    pub node_arguments: Vec<String>,
 }
 
 impl ClusterOptions {
@@ -64,6 +66,7 @@ impl ClusterOptions {
             hosts: vec!["127.0.0.1".to_owned()],
             io: Io::Auto,
             config: None,
+            node_arguments: Vec::new(),
         }
     }
 }
@@ -329,6 +332,7 @@ impl Cluster {
         if let Some(config) = &self.options.config {
             command.arg("--config").arg(config);
         }
+        command.args(&self.options.node_arguments);
         // A group of its own: Ctrl-C reaches the parent only, which then stops the nodes in order.
         command
             .stdin(Stdio::null())

@@ -29,6 +29,27 @@ pub fn format(request: &FormatRequest) -> Result<StoreIdentity, CliError> {
     })
 }
 
+/// Plants a known bug in this process, so that a run of `drave chaos` can show that it finds it.
+///
+/// # Errors
+/// [`CliError`] when there is none of this name.
+#[cfg(feature = "mutants")]
+pub fn plant(name: &str) -> Result<(), CliError> {
+    use drave::raft::mutants as raft;
+    use drave_wal::mutants as wal;
+    if let Some(bug) = raft::Mutant::ALL.iter().find(|bug| bug.name() == name) {
+        raft::plant(Some(*bug));
+    } else if let Some(bug) = wal::Mutant::ALL.iter().find(|bug| bug.name() == name) {
+        wal::plant(Some(*bug));
+    } else {
+        return Err(
+            CliError::new(Exit::Usage, format!("there is no known bug {name:?}"))
+                .next("`drave sim mutants` shows all of them"),
+        );
+    }
+    Ok(())
+}
+
 /// Runs a node on the calling thread until `stop` is done.
 ///
 /// # Errors

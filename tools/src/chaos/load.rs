@@ -1,8 +1,11 @@
-//! The load: producers with several appends in flight, readers, and clients that look at tails.
+//! The load: producers with several appends in flight, readers, clients that look at tails, and wanderers.
 //!
-//! All of them are plain users of `drave-client` with all endpoints. They live for all rounds, on one
-//! thread with a runtime of its own, so that nothing that a round does delays their clocks. Between two
-//! rounds everything that was begun is brought to its end.
+//! All of them are plain users of `drave-client` with all endpoints. A client stays with the leader that it
+//! knows, so it rarely meets two at once; a wanderer is a new client for every operation and asks whichever
+//! node comes first, so a leader that does not know yet that it was replaced is asked too; and for each node
+//! there is a client that insists on it (see `insist`). They live for all rounds, on one thread with a
+//! runtime of its own, so that nothing that a round does delays their clocks. Between two rounds everything
+//! that was begun is brought to its end.
 
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
@@ -14,6 +17,7 @@ use drave_client::{
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::insist::Insistent;
 use super::random::Random;
 use super::recorder::{Acked, Recorder};
 use crate::commands::dev::stop_signal;
@@ -30,6 +34,8 @@ const WRITERS: u64 = 4;
 const READERS: u64 = 2;
 
 const TAIL_CHECKERS: u64 = 1;
+
+const WANDERERS: u64 = 2;
 
 /// Appends that one producer has under way.
 const IN_FLIGHT_MAX: u32 = 8;
@@ -126,6 +132,9 @@ enum Role {
     Write(Producer),
     Read,
     CheckTail,
+    Wander,
+    /// On the node at this address.
+    Insist(String),
 }
 
 #[derive(Clone)]
@@ -133,6 +142,8 @@ struct Worker {
     number: u64,
     role: Role,
     client: Client,
+    /// All nodes, for the clients of a wanderer.
+    endpoints: Vec<String>,
     random: Random,
     recorder: Recorder,
     /// The number of its next append.
@@ -180,12 +191,9 @@ async fn serve(
 fn workers(endpoints: &[String], seed: u64, recorder: &Recorder) -> Result<Vec<Worker>, CliError> {
     let mut random = Random::new(seed);
     let mut workers = Vec::new();
-    for number in 0..WRITERS + READERS + TAIL_CHECKERS {
-        let client = Client::builder()
-            .endpoints(endpoints.iter().cloned())
-            .request_timeout(TIMEOUTS[(number % 2) as usize])
-            .build()
-            .map_err(|error| client_error("cannot set up a client", &error))?;
+    let others = WRITERS + READERS + TAIL_CHECKERS + WANDERERS;
+    for number in 0..others + endpoints.len() as u64 {
+        let client = client(endpoints, TIMEOUTS[(number % 2) as usize])?;
         let role = if number < WRITERS {
             let options = ProducerOptions {
                 name: format!("chaos-{number}"),
@@ -195,19 +203,32 @@ fn workers(endpoints: &[String], seed: u64, recorder: &Recorder) -> Result<Vec<W
             Role::Write(client.producer(options))
         } else if number < WRITERS + READERS {
             Role::Read
-        } else {
+        } else if number < WRITERS + READERS + TAIL_CHECKERS {
             Role::CheckTail
+        } else if number < others {
+            Role::Wander
+        } else {
+            Role::Insist(endpoints[(number - others) as usize].clone())
         };
         workers.push(Worker {
             number,
             role,
             client,
+            endpoints: endpoints.to_vec(),
             random: random.fork(),
             recorder: recorder.clone(),
             producer_seq: 0,
         });
     }
     Ok(workers)
+}
+
+fn client(endpoints: &[String], timeout: Duration) -> Result<Client, CliError> {
+    Client::builder()
+        .endpoints(endpoints.iter().cloned())
+        .request_timeout(timeout)
+        .build()
+        .map_err(|error| client_error("cannot set up a client", &error))
 }
 
 impl Worker {
@@ -219,6 +240,16 @@ impl Worker {
         let Some(logs) = self.open(&names, &mut stopped).await else {
             return Ok(self);
         };
+        if let Role::Insist(address) = &self.role {
+            let insistent = Insistent {
+                number: self.number,
+                address,
+                logs: &logs,
+                recorder: &self.recorder,
+            };
+            insistent.run(&mut self.random, stopped).await;
+            return Ok(self);
+        }
         let mut in_flight = JoinSet::new();
         let mut tails = vec![0; logs.len()];
         while !*stopped.borrow() {
@@ -236,6 +267,12 @@ impl Worker {
                 }
                 Role::CheckTail => {
                     self.check_tail(log).await;
+                    READER_PAUSE_US
+                }
+                // It does not come here.
+                Role::Insist(_) => READER_PAUSE_US,
+                Role::Wander => {
+                    self.wander(log, &mut in_flight).await?;
                     READER_PAUSE_US
                 }
             };
@@ -385,9 +422,45 @@ impl Worker {
             },
             Err(_) => TailOutcome::Failed,
         };
+        self.note_tail(log, invoked_us, outcome);
+    }
+
+    fn note_tail(&self, log: &Log, invoked_us: u64, outcome: TailOutcome) {
         let check = Action::CheckTail(CheckTail { outcome });
         let operation = self.operation(log, invoked_us, check);
         self.recorder.note(operation, None);
+    }
+
+    /// An append or a look at the tail by somebody who knows nothing of the cluster yet.
+    async fn wander(
+        &mut self,
+        log: &Log,
+        in_flight: &mut JoinSet<Result<(), CliError>>,
+    ) -> Result<(), CliError> {
+        self.random.shuffle(&mut self.endpoints);
+        let client = client(&self.endpoints, TIMEOUTS[1])?;
+        if self.random.per_mille(500) {
+            let producer = client.producer(ProducerOptions::default());
+            self.append(&producer, log, in_flight).await?;
+            // One at a time: these producers are all of different orders.
+            while let Some(noted) = in_flight.join_next().await {
+                settled(noted)?;
+            }
+            return Ok(());
+        }
+        let invoked_us = self.recorder.now_us();
+        // The list needs no look-up before it, which would find out who leads.
+        let outcome = match client.logs().await {
+            Ok(infos) => {
+                let found = infos.iter().find(|info| info.log_id == log.id());
+                // A log that exists and is not shown is as bad as an empty one.
+                let tail = found.map_or(0, |info| info.next_seq);
+                TailOutcome::Ok { tail }
+            }
+            Err(_) => TailOutcome::Failed,
+        };
+        self.note_tail(log, invoked_us, outcome);
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 //! them. When all rounds are over, every node is killed once more, and every log must still hold what it
 //! held at the end of its round.
 
+mod insist;
 pub mod load;
 pub mod namespace;
 pub mod network;
@@ -93,6 +94,8 @@ pub struct Options {
     pub proxy: bool,
     /// Whether each round's history is written to `dir`, not only that of a broken one.
     pub keep_histories: bool,
+    /// More arguments of `drave start` for every node.
+    pub node_arguments: Vec<String>,
 }
 
 /// Runs all rounds and prints a line for each and a table at the end.
@@ -150,6 +153,7 @@ impl<'a> Chaos<'a> {
             cluster_id: "chaos".to_owned(),
             config: Some(config),
             hosts: (1..=options.nodes).map(network::node_host).collect(),
+            node_arguments: options.node_arguments.clone(),
             ..ClusterOptions::new(&options.program, options.dir.join("cluster"))
         };
         let mut cluster = Cluster::prepare(cluster_options)?;

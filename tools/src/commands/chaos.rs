@@ -53,6 +53,13 @@ fn rounds(arguments: ChaosArgs, has_network: bool) -> Result<(), CliError> {
         None => random_seed()?,
     };
     let keep_histories = arguments.keep.is_some();
+    #[cfg(feature = "mutants")]
+    let plant_arguments = match &arguments.plant {
+        Some(bug) => vec!["--plant".to_owned(), bug.clone()],
+        None => Vec::new(),
+    };
+    #[cfg(not(feature = "mutants"))]
+    let plant_arguments = Vec::new();
     let (dir, temporary) = match arguments.keep {
         Some(dir) => (dir, None),
         None => {
@@ -82,6 +89,7 @@ fn rounds(arguments: ChaosArgs, has_network: bool) -> Result<(), CliError> {
         has_network,
         proxy: arguments.proxy,
         keep_histories,
+        node_arguments: plant_arguments,
     });
     if let (Err(error), Some(temporary)) = (&outcome, temporary)
         && error.exit != Exit::Interrupted

@@ -22,6 +22,10 @@ pub fn run(arguments: StartArgs) -> Result<(), CliError> {
         end_with_parent(parent)?;
     }
     set_up_log(&arguments)?;
+    #[cfg(feature = "mutants")]
+    if let Some(bug) = &arguments.plant {
+        node_side::plant(bug)?;
+    }
     node_side::run(
         arguments.data_dir,
         arguments.config.as_deref(),
