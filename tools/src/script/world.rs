@@ -1,6 +1,6 @@
 //! Nodes as their owner drives them, with nothing happening by itself: a core, a disk and a clock each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use drave::raft::{
     AppendEntries, AppendOutcome, Config, Configuration, Control, Durable, Effect, EntryId,
@@ -173,9 +173,16 @@ impl World {
     }
 
     /// Brings a part of what waits to the platter and tells the core. Returns whether anything waited.
+    /// The flush of a hard state does not wait for the core to hear of log flushes before it.
     pub(super) fn flush(&mut self, id: NodeId, part: Part) -> Result<bool, Fault> {
-        let any = self.node_mut(id)?.disk.persist(part);
+        let disk = &mut self.node_mut(id)?.disk;
+        let mut untold = VecDeque::new();
+        if part == Part::HardState {
+            untold = std::mem::take(&mut disk.completions);
+        }
+        let any = disk.persist(part);
         self.complete(id, true)?;
+        self.node_mut(id)?.disk.completions = untold;
         Ok(any)
     }
 
@@ -361,8 +368,16 @@ impl World {
 
     /// Appends are pulled: as many as the core plans, each into the pool.
     fn send_appends(&mut self, id: NodeId) -> Result<(), Fault> {
+        const MESSAGES_MAX: usize = 10_000;
         for peer in self.ids() {
+            let mut messages = 0;
             loop {
+                messages += 1;
+                if messages > MESSAGES_MAX {
+                    return Err(Fault::invariant(
+                        "the appends to send do not come to an end",
+                    ));
+                }
                 let batch_max = self.batch_max;
                 let node = self.node(id)?;
                 let plan = self.raft(id)?.plan_append(node.now_us, peer);
