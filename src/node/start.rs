@@ -149,6 +149,7 @@ fn restore_base(
             }
         };
         if log.wal.term(id.index) == Some(id.term) {
+            tracing::info!(snapshot = %id, "replica restored from a snapshot");
             return Ok(snapshot.into());
         }
         if id.index + 1 < log.wal.first_index() {
@@ -166,6 +167,7 @@ fn restore_base(
         }
         tracing::warn!(snapshot = %id, last_index, "log replaced by a received snapshot");
         replace_log(log, &snapshot)?;
+        tracing::info!(snapshot = %id, "replica restored from a snapshot");
         return Ok(snapshot.into());
     }
     if log.wal.first_index() > 1 {
