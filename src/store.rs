@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use drave_batch::control::{Member, MemberRole, Members};
+use drave_batch::control::{Member, MemberRole, Members, address_error};
 use drave_batch::wire::ClusterId;
 use drave_batch::{DecodeError, Reader, Writer, checksum};
 use thiserror::Error;
@@ -202,14 +202,9 @@ fn checked_members(request: &FormatRequest) -> Result<Members, StoreError> {
                 "address {address} is given twice"
             )));
         }
-        let port = address.rsplit_once(':').and_then(|(host, port)| {
-            (!host.is_empty())
-                .then(|| port.parse::<u16>().ok())
-                .flatten()
-        });
-        if port.is_none_or(|port| port == 0) || address.len() > 255 {
+        if let Some(reason) = address_error(address) {
             return Err(StoreError::Request(format!(
-                "member {node_id}: {address:?} is not HOST:PORT with a port from 1 to 65535"
+                "member {node_id}: {reason}, {address:?} is none"
             )));
         }
         members.push(Member {

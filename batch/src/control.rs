@@ -28,6 +28,26 @@ pub fn log_name_error(name: &str) -> Option<&'static str> {
     None
 }
 
+/// Bytes of a member's address at most.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+
+/// Why `address` is no member's address, if it is none: HOST:PORT, at most 255 bytes, a port from 1 to 65535.
+#[must_use]
+pub fn address_error(address: &str) -> Option<&'static str> {
+    if address.len() > ADDRESS_BYTES_MAX {
+        return Some("an address is at most 255 bytes");
+    }
+    let port = address.rsplit_once(':').and_then(|(host, port)| {
+        let is_host =
+            !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control());
+        is_host.then(|| port.parse::<u16>().ok()).flatten()
+    });
+    match port {
+        Some(port) if port > 0 => None,
+        _ => Some("an address is HOST:PORT with a port from 1 to 65535"),
+    }
+}
+
 /// Body of [`crate::EntryKind::LogCreate`]; the entry's header carries the new `log_id`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LogCreated {

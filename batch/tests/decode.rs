@@ -1,7 +1,9 @@
 //! Decoders are total: any bytes give a value or a typed error, and damage is never taken for data.
 #![allow(clippy::unwrap_used)]
 
-use drave_batch::control::{LogCreated, Members, ProducerRegistered, log_name_error};
+use drave_batch::control::{
+    LogCreated, Members, ProducerRegistered, address_error, log_name_error,
+};
 use drave_batch::wire::{self, ClusterId, ErrorCode, FrameHeader, Message};
 use drave_batch::{
     BATCH_HEADER_BYTES, BatchHeader, BatchRef, Batches, BodyBuilder, DecodeError, EntryKind,
@@ -217,4 +219,25 @@ fn error_codes_are_stable_and_unique() {
     assert_eq!(ErrorCode::from_number(0), None);
     numbers.dedup();
     assert_eq!(numbers.len(), ErrorCode::ALL.len());
+}
+
+#[test]
+fn addresses_are_host_and_port() {
+    for good in ["10.0.0.1:4436", "node-1.example:1", "[::1]:65535"] {
+        assert_eq!(address_error(good), None, "{good}");
+    }
+    let long = format!("{}:1", "x".repeat(254));
+    for bad in [
+        "",
+        ":1",
+        "host",
+        "host:",
+        "host:0",
+        "host:65536",
+        "a b:1",
+        "a\n:1",
+        &long,
+    ] {
+        assert!(address_error(bad).is_some(), "{bad}");
+    }
 }

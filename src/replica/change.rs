@@ -1,6 +1,6 @@
 //! Changes of members: what is asked for, whether it may be, and the answer once it is committed.
 
-use drave_batch::control::{MEMBERS_MAX, Member, MemberRole};
+use drave_batch::control::{ADDRESS_BYTES_MAX, MEMBERS_MAX, Member, MemberRole, address_error};
 use drave_batch::wire::{ErrorCode, MemberChange, MemberListed, MemberOperation, MemberStatus};
 
 use super::{Answer, EntryLog, Fatal, LogRefusal, Now, Refusal, Replica, ReplyTo};
@@ -11,9 +11,6 @@ const ANY_CONFIGURATION: u64 = u64::MAX;
 
 /// Requests that wait for one change at most.
 const WAITERS_MAX: usize = 16;
-
-/// Bytes of an address at most: a DNS name and a port.
-const ADDRESS_BYTES_MAX: usize = 255 + 6;
 
 /// Bytes that any configuration entry fits in.
 const CONFIGURATION_BYTES_MAX: usize = 128 + MEMBERS_MAX * (32 + ADDRESS_BYTES_MAX);
@@ -281,11 +278,8 @@ impl Replica {
         if node_id > u64::MAX / 2 {
             return invalid(format!("{node_id} is no node id"));
         }
-        if change.address.is_empty() || change.address.len() > ADDRESS_BYTES_MAX {
-            return invalid(format!(
-                "an address has 1 to {ADDRESS_BYTES_MAX} bytes, this one {}",
-                change.address.len()
-            ));
+        if let Some(reason) = address_error(&change.address) {
+            return invalid(format!("{reason}, {:?} is none", change.address));
         }
         let mut members = self.members().members.iter();
         let taken = members.find(|member| member.address == change.address);
