@@ -118,7 +118,8 @@ pub struct RaftConfig {
     /// Bytes of entries that a leader takes before they are committed; beyond it answers "busy".
     pub uncommitted_bytes_max: Size,
     /// Serve linearizable reads from a lease, on the promise that clocks run apart by no more than so many
-    /// parts in a million. Absent: every read asks a quorum. The same on every node of a cluster.
+    /// parts in a million. Absent: every read asks a quorum. The same on every node of a
+    /// cluster, and `election_timeout_min` with it.
     pub lease_drift_ppm: Option<u32>,
 }
 

@@ -32,7 +32,8 @@ pub struct Config {
     pub check_quorum: bool,
     /// Serve linearizable reads from a lease instead of a round, on the promise that no two nodes'
     /// monotonic clocks run apart by more than this many parts in a million. `None`: no leases. The
-    /// same on every node of a group, since every voter keeps the promise that a lease stands on.
+    /// same on every node of a group, and `election_timeout_us_min` with it: every voter keeps, for that
+    /// long, the promise that a lease stands on.
     pub lease_drift_ppm: Option<u32>,
 }
 

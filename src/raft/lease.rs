@@ -12,7 +12,8 @@
 //! A leader that is paused inside one input answers with the time it was given: the read was asked for
 //! before the pause, and an answer that leaves late is an answer to an old question, not a stale one.
 //!
-//! It does not check the clocks: an operator who states a drift bound vouches for it.
+//! It does not check the clocks, nor that all nodes have the same `election_timeout_us_min`: an operator
+//! who states a drift bound vouches for both.
 
 use super::mutants::{Mutant, is_planted};
 use super::quorum::quorum_value;
