@@ -139,13 +139,6 @@ impl Replica {
         self.tables.applied.id.index
     }
 
-    /// Whether what is missing here may still be on its way: entries wait to be applied, or no leader
-    /// has told how far the group is.
-    #[must_use]
-    pub fn may_lag(&self) -> bool {
-        self.raft.leader().is_none() || self.tables.applied.id.index < self.raft.last().index
-    }
-
     /// Whether this node leads the group.
     #[must_use]
     pub fn is_leader(&self) -> bool {
