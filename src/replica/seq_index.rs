@@ -78,6 +78,12 @@ impl SeqIndex {
 
     /// Forgets marks that no record from `first_seq` on needs.
     pub(super) fn trim(&mut self, first_seq: u64) {
+        if let Some(last) = self.last.filter(|last| last.0 <= first_seq) {
+            // It is the first one held from now on: what is needed never begins before it again, however
+            // many batches follow, and the log may be compacted up to it.
+            self.marks = vec![last];
+            return;
+        }
         let after = self.marks.partition_point(|mark| mark.0 <= first_seq);
         self.marks.drain(..after.saturating_sub(1));
     }
@@ -140,6 +146,20 @@ mod tests {
 
     proptest! {
         #[test]
+    fn what_is_needed_never_moves_back_when_batches_follow_a_trim() {
+        let mut index = SeqIndex::default();
+        for at in 0..40 {
+            index.push(at * 10, 100 + at);
+        }
+        index.trim(395);
+        assert_eq!(index.locate(395), Some((139, 140)));
+        index.push(400, 150);
+        assert_eq!(index.locate(395).unwrap().0, 139);
+        let (marks, last) = index.parts();
+        assert!(SeqIndex::from_parts(marks.to_vec(), last).is_some());
+    }
+
+    #[test]
         fn every_batch_from_a_seq_on_is_found_once(
             steps in proptest::collection::vec((1u64..5, 1u64..1500), 1..200),
             pick in 0usize..200,

@@ -96,14 +96,34 @@ fn live(world: &mut World) -> Result<(), Violation> {
 const PATIENCE: u64 = 60;
 const PATIENCE_US: u64 = 1_000_000;
 
+/// And how many times longer while it makes progress: small windows make it slow.
+const SLOWNESS_MAX: u64 = 20;
+
+/// Grows while nodes catch up and clients are answered.
+fn progress_of(world: &World) -> u64 {
+    let processes = world.nodes.iter().filter_map(|node| node.process.as_ref());
+    let committed: u64 = processes
+        .map(|process| process.replica.raft().commit_index())
+        .sum();
+    committed + world.tally.done
+}
+
 fn wait(world: &mut World, what: &str, done: impl Fn(&World) -> bool) -> Result<(), Violation> {
-    let until_us = world.now_us + world.plan.election_us * PATIENCE + PATIENCE_US;
-    let mut steps = 0u32;
-    while world.now_us < until_us {
+    let patience_us = world.plan.election_us * PATIENCE + PATIENCE_US;
+    let end_us = world.now_us + patience_us * SLOWNESS_MAX;
+    let (mut moved_us, mut progress, mut steps) = (world.now_us, 0, 0u32);
+    while world.now_us < end_us.min(moved_us + patience_us) {
         world.step()?;
         steps += 1;
-        if steps % 16 == 0 && done(world) {
+        if !steps.is_multiple_of(16) {
+            continue;
+        }
+        if done(world) {
             return Ok(());
+        }
+        let now = progress_of(world);
+        if now > progress {
+            (moved_us, progress) = (world.now_us, now);
         }
     }
     Err(Violation {
