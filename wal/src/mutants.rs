@@ -47,8 +47,6 @@ mutants! {
         "A completed group makes everything before it durable, completed or not."
     TruncationNotFenced "wal-truncation-not-fenced"
         "A flush begun before a truncation makes what replaced its entries durable."
-    TruncationNotRecorded "wal-truncation-not-recorded"
-        "A truncation that no append follows is not written down."
     MetaReportedEarly "wal-meta-reported-early"
         "A meta value counts as durable when its write is submitted."
     RetireBeforeMeta "wal-retire-before-meta"

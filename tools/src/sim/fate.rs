@@ -133,7 +133,11 @@ impl Fate {
     fn strike(world: &mut World, kind: Fault) -> Result<(), Violation> {
         let slot = Self::a_node(world);
         let leader = world.leader();
-        world.tally.fault(kind);
+        // These count where they come about.
+        let counted = !matches!(kind, Fault::PowerCut | Fault::BitFlip | Fault::Wipe);
+        if counted {
+            world.tally.fault(kind);
+        }
         world
             .trace
             .line(world.now_us, || format!("{} n{}", kind.name(), slot + 1));
@@ -166,11 +170,7 @@ impl Fate {
                 world.kill(slot);
                 Self::start_later(world, slot);
             }
-            (Fault::PowerCut, _) => {
-                if world.fate.random.chance(300) {
-                    (0..world.slots()).for_each(|slot| Self::crash(world, slot));
-                }
-            }
+            (Fault::PowerCut, _) => Self::cut_power(world),
             (Fault::Pause, _) => Self::pause(world, slot),
             (Fault::ClockJump, _) => Self::jump(world, slot),
             (Fault::SlowDisk, _) => Self::slow_disk(world, slot),
@@ -184,6 +184,13 @@ impl Fate {
             _ => {}
         }
         Ok(())
+    }
+
+    fn cut_power(world: &mut World) {
+        if world.fate.random.chance(300) {
+            world.tally.fault(Fault::PowerCut);
+            (0..world.slots()).for_each(|slot| Self::crash(world, slot));
+        }
     }
 
     fn reset(world: &mut World, slot: usize) {
@@ -224,17 +231,20 @@ impl Fate {
             .push(world.now_us + after_us, Event::Start(slot));
     }
 
-    /// A node has just been elected.
-    pub fn elected(world: &mut World, slot: usize) {
+    /// A node's role, term or leader has just changed: it may lose power while that reaches its disk.
+    pub fn role_changed(world: &mut World, slot: usize, leads: bool) {
         if world.fate.is_over() || !world.plan.faults.has(Fault::CrashLeader) {
             return;
         }
-        if world.fate.random.chance(350) {
+        if world.fate.random.chance(if leads { 350 } else { 20 }) {
             world.tally.fault(Fault::CrashLeader);
-            let after_us = world
-                .fate
-                .random
-                .magnitude(20, world.plan.timers.heartbeat_us * 2);
+            let long_us = world.plan.timers.heartbeat_us * 2;
+            let soon_us = if leads {
+                long_us
+            } else {
+                world.plan.disk_us.1 * 2
+            };
+            let after_us = world.fate.random.magnitude(20, soon_us);
             world
                 .queue
                 .push(world.now_us + after_us, Event::Crash(slot));
@@ -305,6 +315,7 @@ impl Fate {
 
     fn wipe(world: &mut World, slot: usize) {
         if world.fate.random.chance(100) && Self::may_lose(world, slot) {
+            world.tally.fault(Fault::Wipe);
             world.kill(slot);
             world.nodes[slot].life = Life::Dead;
         }

@@ -42,7 +42,7 @@ faults! {
     Cut "cut" "Single links are cut, so that who reaches whom is no equivalence."
     Isolate "isolate" "The leader is left alone, or with one follower."
     Mute "mute" "The leader hears everybody and nobody hears it."
-    CrashLeader "crash-leader" "A leader that was just elected loses power."
+    CrashLeader "crash-leader" "A node that was just elected, or just heard of a new term, loses power."
     CrashCommit "crash-commit" "A leader loses power just after it appended."
     Crash "crash" "A node loses power, and any part of what it had not flushed."
     Kill "kill" "A node's process is killed; its disk goes on."

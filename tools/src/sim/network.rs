@@ -133,12 +133,6 @@ impl Queue {
     pub fn pop(&mut self) -> Option<Event> {
         self.heap.pop().map(|item| item.0.event)
     }
-
-    /// How many wait.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.heap.len()
-    }
 }
 
 /// A connection from one node to another, by dialer, acceptor and lane.

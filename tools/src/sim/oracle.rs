@@ -200,7 +200,7 @@ impl Oracle {
         if view.role == RoleKind::Leader {
             bounded_queues::check(slot, Held::of(raft, queued_bytes), &self.bounds)?;
         }
-        if self.turns % LOOK_EVERY == 0 {
+        if self.turns.is_multiple_of(LOOK_EVERY) {
             bounded_queues::check_core(slot, raft)?;
         }
         Ok(())

@@ -225,12 +225,6 @@ fn describe(world: &World) -> String {
                 replica.raft().first_index(),
                 replica.snapshots_kept(),
             ));
-            nodes.extend(
-                replica
-                    .catalogue()
-                    .logs_after("")
-                    .map(|l| format!("{} {} {} {:?}", l.log_id, l.first_seq, l.next_seq, l.index)),
-            );
         }
         let peers = node
             .process

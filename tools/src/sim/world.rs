@@ -23,6 +23,9 @@ use super::start::{RECORD_BYTES_MAX, Refused, Setup, hard_state, initial_members
 use super::tally::Tally;
 use super::trace::Trace;
 
+/// A run that takes more events than so many, hundreds of times the usual, goes round in circles.
+const EVENTS_MAX: u64 = 5_000_000;
+
 /// A cluster and everything around it.
 pub struct World {
     /// What was drawn.
@@ -185,6 +188,12 @@ impl World {
             }
         }
         self.tally.events += 1;
+        if self.tally.events > EVENTS_MAX {
+            return Err(Violation {
+                invariant: "liveness",
+                what: format!("{EVENTS_MAX} events and no end: messages beget messages"),
+            });
+        }
         if queued_us <= wake_us {
             self.now_us = self.now_us.max(queued_us);
             return match self.queue.pop() {
@@ -361,7 +370,7 @@ impl World {
         self.deliver(slot, &mut out)?;
         self.nodes[slot].schedule();
         self.out = out;
-        if self.tally.events % 4096 == 0 {
+        if self.tally.events.is_multiple_of(4096) {
             self.oracle.look_at_all_of(&self.nodes[slot])?;
         }
         Ok(())
@@ -392,9 +401,7 @@ impl World {
             self.network.send(self.now_us, &mut self.queue, packet);
         }
         for (role, term, leader) in out.roles.drain(..) {
-            if role == RoleKind::Leader {
-                Fate::elected(self, slot);
-            }
+            Fate::role_changed(self, slot, role == RoleKind::Leader);
             self.trace.line(self.now_us, || {
                 format!(
                     "n{} is {role:?} in term {term}, leader {leader:?}",

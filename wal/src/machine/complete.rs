@@ -47,16 +47,8 @@ impl Machine {
             .find(|flight| flight.number == number)
         {
             flight.done = true;
-            let in_order = !is_planted(Mutant::FlushOutOfOrder);
             self.statistics
                 .flushed(now_us.saturating_sub(flight.started_us));
-            if !in_order {
-                let mut before = self.flights.iter_mut();
-                before
-                    .by_ref()
-                    .take_while(|flight| flight.number != number)
-                    .for_each(|flight| flight.done = true);
-            }
             self.advance_durable(now_us);
             return;
         }
@@ -94,12 +86,23 @@ impl Machine {
 
     /// Says what became durable since it was last said.
     pub(crate) fn report_durable(&mut self) {
-        if self.failure.is_none() && self.durable_index > self.reported_index {
-            self.reported_index = self.durable_index;
-            let term = self.terms.at(self.durable_index);
-            self.events
-                .push(Event::Durable(Flushed::new(self.durable_index, term)));
+        let index = self.durable_index.max(self.planted_durable_index());
+        if self.failure.is_none() && index > self.reported_index {
+            self.reported_index = index;
+            let term = self.terms.at(index);
+            self.events.push(Event::Durable(Flushed::new(index, term)));
         }
+    }
+
+    /// 0, unless a bug is planted that takes what is in flight for durable.
+    fn planted_durable_index(&self) -> u64 {
+        let early = is_planted(Mutant::FlushReportedEarly);
+        if !early && !is_planted(Mutant::FlushOutOfOrder) {
+            return 0;
+        }
+        let counted = self.flights.iter().filter(|flight| early || flight.done);
+        let ends = counted.map(|flight| flight.visible_end.saturating_sub(1));
+        ends.max().unwrap_or(0)
     }
 
     fn fail(&mut self, failure: Failure) {

@@ -108,9 +108,7 @@ impl Machine {
 
     /// Queues the group that records the pending truncation, if no group after it does.
     pub(super) fn record_truncation(&mut self) {
-        if let Some(pending) = self.pending_truncation.take()
-            && !is_planted(Mutant::TruncationNotRecorded)
-        {
+        if let Some(pending) = self.pending_truncation.take() {
             self.queue_marker(GroupKind::Truncate, pending);
         }
     }
