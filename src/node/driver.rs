@@ -1,7 +1,7 @@
 //! The loop: waits for sockets, disk, helper or a deadline, takes everything there is, lets the replica
 //! decide, sends what may leave, starts the next flush.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::pin;
@@ -36,6 +36,17 @@ const KEEPALIVE_US: u64 = crate::service::KEEPALIVE_US;
 /// How long a stopping node flushes what it owes to its connections.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What an operator should know, the most telling first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Fault {
+    /// This node is no member any more.
+    Removed,
+    /// A peer does not take it for a member.
+    Refused(u64),
+    /// Entries that a peer needed could not be read.
+    Unreadable,
+}
+
 /// A running node.
 pub(super) struct Node {
     // Dropped last: the directory stays locked while anything of the node lives.
@@ -47,6 +58,7 @@ pub(super) struct Node {
     peers: Peers,
     service: Service,
     facts: NodeFacts,
+    faults: BTreeMap<Fault, String>,
     pins: Rc<std::cell::RefCell<Pins>>,
     /// Where connections to peers leave from.
     source: Option<IpAddr>,
@@ -125,6 +137,7 @@ impl Node {
             peers,
             service: Service::new(config.limits.tails_max as usize),
             facts,
+            faults: BTreeMap::new(),
             pins,
             source: source_address(listen),
             snapshots,
@@ -167,9 +180,12 @@ impl Node {
         // A node that joins reads of times before it was added: its id is above all ids of then.
         if !is_member && own <= members.node_id_max {
             let fault = "this node has been removed from its group";
-            if self.facts.fault != fault {
+            if self
+                .faults
+                .insert(Fault::Removed, fault.to_owned())
+                .is_none()
+            {
                 tracing::warn!("{fault}: it can be stopped");
-                self.facts.fault = fault.to_owned();
             }
         }
     }
@@ -281,6 +297,10 @@ impl Node {
             &self.helper,
         );
         self.hand_over_if_unreadable(now)?;
+        let fault = self.faults.values().next().map_or("", String::as_str);
+        if self.facts.fault != fault {
+            self.facts.fault = fault.to_owned();
+        }
         self.log.wal.submit();
         self.tell_roles();
         Ok(())
@@ -291,7 +311,10 @@ impl Node {
         let Some(reason) = self.peers.take_unreadable() else {
             return Ok(());
         };
-        self.facts.fault = format!("part of the log cannot be read: {reason}");
+        self.faults.insert(
+            Fault::Unreadable,
+            format!("part of the log cannot be read: {reason}"),
+        );
         if self.replica.hand_over(now, &mut self.log)? {
             tracing::error!(
                 reason,
@@ -357,7 +380,7 @@ impl Node {
                     return Ok(());
                 }
                 self.save_pins()?;
-                self.facts.fault.clear();
+                self.faults.remove(&Fault::Refused(ack.node_id));
                 if let Some(peer) = self.peers.dialed(dial, conn) {
                     tracing::info!(peer = peer.0, "connected to peer");
                     self.replica.on_peer_link(now, peer, true, &mut self.log)?;
@@ -413,9 +436,9 @@ impl Node {
             return;
         }
         let fault = format!("node {peer} refuses this node: {message}");
-        if self.facts.fault != fault {
+        let known = self.faults.insert(Fault::Refused(peer), fault.clone());
+        if known.is_none_or(|known| known != fault) {
             tracing::error!("{fault}");
-            self.facts.fault = fault;
         }
     }
 
