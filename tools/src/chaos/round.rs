@@ -137,8 +137,8 @@ pub struct Striker<'a> {
     dead: BTreeSet<u64>,
     paused: BTreeSet<u64>,
     cuts: Vec<Vec<Link>>,
-    /// When a dead node was started last, since everything was well last.
-    started_us: Option<u64>,
+    /// Dead nodes were started since everything was well last.
+    had_starts: bool,
     struck: Struck,
 }
 
@@ -161,7 +161,7 @@ impl<'a> Striker<'a> {
             dead: BTreeSet::new(),
             paused: BTreeSet::new(),
             cuts: Vec::new(),
-            started_us: None,
+            had_starts: false,
             struck: Struck::default(),
         }
     }
@@ -199,6 +199,7 @@ impl<'a> Striker<'a> {
 
     fn happen(&mut self, event: Event) -> Result<(), CliError> {
         let was_well = self.is_well();
+        let started_us = matches!(event, Event::Restart(_)).then(|| self.recorder.now_us());
         match event {
             Event::Strike(fault) => self.strike(fault)?,
             Event::Restart(node_id) => self.restart(node_id)?,
@@ -209,25 +210,23 @@ impl<'a> Striker<'a> {
             }
         }
         if self.is_well() && !was_well {
-            self.note_healing()?;
+            self.note_healing(started_us)?;
         }
         Ok(())
     }
 
     /// Everything is well once every node takes connections: one that was started reads its log first.
-    fn note_healing(&mut self) -> Result<(), CliError> {
+    /// `started_us` is when, if it was the start of the last dead node that healed everything.
+    fn note_healing(&mut self, started_us: Option<u64>) -> Result<(), CliError> {
         let healed_us = self.recorder.now_us();
+        let had_starts = std::mem::take(&mut self.had_starts);
         for node_id in self.cluster.node_ids() {
             self.wait_listening(node_id)?;
         }
-        let at_us = match self.started_us.take() {
-            None => healed_us,
-            Some(started_us) => {
-                let now_us = self.recorder.now_us();
-                self.struck.starts_us.push(now_us - started_us);
-                now_us
-            }
-        };
+        let listening_us = self.recorder.now_us();
+        let starts_us = &mut self.struck.starts_us;
+        starts_us.extend(started_us.map(|started_us| listening_us - started_us));
+        let at_us = if had_starts { listening_us } else { healed_us };
         self.struck.healings.push(Healing {
             at_us,
             until_us: u64::MAX,
@@ -373,7 +372,7 @@ impl<'a> Striker<'a> {
 
     fn restart(&mut self, node_id: u64) -> Result<(), CliError> {
         if self.dead.remove(&node_id) {
-            self.started_us = Some(self.recorder.now_us());
+            self.had_starts = true;
             self.cluster.start(node_id)?;
         }
         Ok(())
@@ -403,11 +402,12 @@ impl<'a> Striker<'a> {
         }
         let mut dead: Vec<u64> = self.dead.iter().copied().collect();
         self.random.shuffle(&mut dead);
+        let started_us = (!dead.is_empty()).then(|| self.recorder.now_us());
         for node_id in dead {
             self.restart(node_id)?;
         }
         if !was_well || self.struck.healings.is_empty() {
-            self.note_healing()?;
+            self.note_healing(started_us)?;
         }
         Ok(())
     }
