@@ -6,6 +6,8 @@ use drave::raft::mutants::{Mutant, plant};
 
 use super::fleet::{Search, search};
 use super::plan::{Options, Profile};
+use crate::panics::caught;
+use crate::script::{SCENARIOS, run};
 
 /// A bug of either crate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,6 +66,22 @@ impl Bug {
     fn uproot() {
         plant(None);
         drave_wal::mutants::plant(None);
+    }
+}
+
+/// The scenario that fails with a bug planted, if one does.
+#[must_use]
+pub fn script_that_finds(bug: Bug) -> Option<String> {
+    bug.plant();
+    let found = caught(|| {
+        SCENARIOS
+            .iter()
+            .find(|scenario| run(&scenario.file(), scenario.text).is_err())
+    });
+    Bug::uproot();
+    match found {
+        Ok(scenario) => scenario.map(|scenario| scenario.name.to_owned()),
+        Err(_) => Some("an assertion".to_owned()),
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Oracle {
     votes: TermsAndVotes,
     bounds: Bounds,
     initial: Members,
+    /// What each node went by after its last turn.
+    configurations: Vec<Option<Configuration>>,
     /// What each node's log had reported when its process ended.
     reported: Vec<Option<Reported>>,
     turns: u64,
@@ -89,6 +91,7 @@ impl Oracle {
             votes: TermsAndVotes::default(),
             bounds,
             initial,
+            configurations: Vec::new(),
             reported: Vec::new(),
             turns: 0,
         }
@@ -185,9 +188,11 @@ impl Oracle {
                 let holds = |id, index, entry: &super::shadow::Entry| {
                     self.holds(nodes, id, index, entry.crc)
                 };
-                committed_on_durable_majority::check(&view, holds)?;
+                let before = self.configurations.get(slot).and_then(Option::as_ref);
+                committed_on_durable_majority::check(&view, before, holds)?;
             }
         }
+        self.remember_configuration(slot, raft.configuration());
         if let Some((index, bytes)) = &process.taken {
             self.states.check(slot, *index, bytes)?;
         }
@@ -204,6 +209,15 @@ impl Oracle {
             bounded_queues::check_core(slot, raft)?;
         }
         Ok(())
+    }
+
+    fn remember_configuration(&mut self, slot: usize, configuration: &Configuration) {
+        if self.configurations.len() <= slot {
+            self.configurations.resize(slot + 1, None);
+        }
+        if self.configurations[slot].as_ref() != Some(configuration) {
+            self.configurations[slot] = Some(configuration.clone());
+        }
     }
 
     /// A node answers an append.

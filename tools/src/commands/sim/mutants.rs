@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cli::sim::MutantsArgs;
 use crate::errors::CliError;
 use crate::exit::Exit;
-use crate::sim::mutants::{Bug, hunt};
+use crate::sim::mutants::{Bug, Catch, hunt, script_that_finds};
 
 use super::{say, usage, workers_default};
 
@@ -31,36 +31,37 @@ pub(super) fn run(arguments: &MutantsArgs) -> Result<(), CliError> {
             only.unwrap_or_default()
         )));
     }
-    let mut survivors = Vec::new();
-    let (mut by_simulator, mut by_script) = (0, 0);
+    let (mut survivors, mut caught) = (Vec::new(), 0);
     for bug in &bugs {
-        let name = bug.name();
-        let script = bug.script();
+        let script = script_that_finds(*bug);
         let catch = hunt(*bug, Duration::from_secs(arguments.seconds), workers);
-        by_script += usize::from(script.is_some());
-        by_simulator += usize::from(catch.is_some());
+        caught += usize::from(catch.is_some());
         if script.is_none() && catch.is_none() {
-            survivors.push(name);
+            survivors.push(format!("{}: {}", bug.name(), bug.description()));
         }
-        let script = script.as_deref().unwrap_or("no script");
-        let simulator = match catch {
-            Some(catch) => format!(
-                "simulator: {:<36} {:>7} seeds {:>7.1} s",
-                catch.invariant, catch.seeds, catch.seconds
-            ),
-            None => format!("simulator: not in {} s", arguments.seconds),
-        };
-        say(&format!("{name:<36} {script:<52} {simulator}\n"))?;
+        say(&row(bug.name(), catch.as_ref(), script.as_deref()))?;
     }
     say(&format!(
-        "{} planted: {by_script} found by a script, {by_simulator} by the simulator, {} by neither\n",
-        bugs.len(),
-        survivors.len()
+        "{caught} of {} found by the simulator alone\n",
+        bugs.len()
     ))?;
     if survivors.is_empty() {
         return Ok(());
     }
-    Err(CliError::new(Exit::Failure, "planted bugs were not found").why(survivors.join(", ")))
+    Err(CliError::new(Exit::Failure, "planted bugs were not found").why(survivors.join("\n")))
+}
+
+/// One line of the table: planted, found by the simulator, after how long, found by a script.
+fn row(name: &str, catch: Option<&Catch>, script: Option<&str>) -> String {
+    let (invariant, after) = match catch {
+        Some(catch) => (
+            catch.invariant,
+            format!("{:>6} seeds {:>6.1} s", catch.seeds, catch.seconds),
+        ),
+        None => ("-", String::new()),
+    };
+    let script = script.unwrap_or("-");
+    format!("{name:<32} {invariant:<34} {after:<22} {script}\n")
 }
 
 /// Plants the canary.

@@ -1,23 +1,41 @@
 //! What a leader commits is on the stable storage of a majority of the voters of the configuration in
 //! force, of both majorities while it is joint; and what a follower acknowledges is on its own.
 
-use drave::raft::NodeId;
+use drave::raft::{Configuration, NodeId};
 
 use super::super::shadow::Entry;
 use super::{Checked, View, require};
 
 const NAME: &str = "committed_on_durable_majority";
 
-/// A leader's commit index has moved. `holds` says whether a node has the entry of an index on stable
+/// A leader's commit index has moved. `before` is what it went by before this turn: it may have committed
+/// first and changed the members then. `holds` says whether a node has the entry of an index on stable
 /// storage.
 ///
 /// # Errors
 /// [`super::Violation`]
-pub fn check(view: &View<'_>, holds: impl Fn(NodeId, u64, &Entry) -> bool) -> Checked {
+pub fn check(
+    view: &View<'_>,
+    before: Option<&Configuration>,
+    holds: impl Fn(NodeId, u64, &Entry) -> bool,
+) -> Checked {
+    let now = check_under(view, view.configuration.0, &holds);
+    match before {
+        Some(before) if before != view.configuration.0 => {
+            now.or_else(|violation| check_under(view, before, &holds).map_err(|_| violation))
+        }
+        _ => now,
+    }
+}
+
+fn check_under(
+    view: &View<'_>,
+    configuration: &Configuration,
+    holds: &impl Fn(NodeId, u64, &Entry) -> bool,
+) -> Checked {
     let Some(entry) = view.shadow.get(view.commit_index) else {
         return Ok(());
     };
-    let configuration = view.configuration.0;
     for voters in [&configuration.voters, &configuration.voters_outgoing] {
         let count = voters
             .iter()
@@ -58,7 +76,6 @@ pub fn check_acknowledgement(view: &View<'_>, match_index: u64) -> Checked {
 mod tests {
     use super::super::tests::{shadow, three, view};
     use super::*;
-    use drave::raft::Configuration;
 
     #[test]
     fn a_commit_without_a_majority_of_either_half_is_found() {
@@ -67,17 +84,19 @@ mod tests {
         leader.commit_index = 1;
         let only =
             |ids: &'static [u64]| move |node: NodeId, _: u64, _: &Entry| ids.contains(&node.0);
-        assert!(check(&leader, only(&[1, 2])).is_ok());
-        assert!(check(&leader, only(&[2])).is_err());
+        assert!(check(&leader, None, only(&[1, 2])).is_ok());
+        assert!(check(&leader, None, only(&[2])).is_err());
         let joint = Configuration {
             voters: vec![NodeId(3), NodeId(4), NodeId(5)],
             voters_outgoing: vec![NodeId(1), NodeId(2), NodeId(3)],
             learners: Vec::new(),
         };
         leader.configuration = (&joint, 1);
-        assert!(check(&leader, only(&[3, 4, 5])).is_err());
-        assert!(check(&leader, only(&[1, 2, 3])).is_err());
-        assert!(check(&leader, only(&[1, 3, 4])).is_ok());
+        assert!(check(&leader, None, only(&[3, 4, 5])).is_err());
+        assert!(check(&leader, None, only(&[1, 2, 3])).is_err());
+        assert!(check(&leader, None, only(&[1, 3, 4])).is_ok());
+        assert!(check(&leader, Some(&three), only(&[1, 2])).is_ok());
+        assert!(check(&leader, Some(&three), only(&[2])).is_err());
     }
 
     #[test]
