@@ -87,7 +87,11 @@ fn usage(text: impl Into<String>) -> CliError {
     CliError::new(Exit::Usage, text)
 }
 
-fn options(arguments: &SimArgs) -> Result<Options, CliError> {
+/// What the arguments ask to be run.
+///
+/// # Errors
+/// [`CliError`] when they make no sense.
+pub fn options(arguments: &SimArgs) -> Result<Options, CliError> {
     let profile = match &arguments.profile {
         None => None,
         Some(name) => Some(Profile::named(name).ok_or_else(|| {

@@ -211,7 +211,9 @@ impl Setup {
             if !is_received {
                 let last_index = log.log.wal.last_index();
                 let what = format!(
-                    "the log ends at {last_index} and lacks {id}, of which there is a snapshot"
+                    "the log is of [{}, {last_index}] and holds term {:?} where {id} was, of which there is a snapshot",
+                    log.log.wal.first_index(),
+                    log.log.wal.term(id.index)
                 );
                 return Err(Refused::Content(what));
             }

@@ -162,20 +162,34 @@ impl Machine {
     /// Retires segments at the front that hold nothing to keep. While a truncation is not durable yet nothing
     /// is retired: after a crash the entries that it took away would be the log again.
     pub(super) fn trim(&mut self) {
-        let mut trimmed = false;
-        while self.segments.len() > 1 && self.segments[0].hi <= self.kept_index {
-            if !trimmed && self.has_cuts_under_way() {
-                return;
-            }
+        let leaving = self.segments_to_leave();
+        if leaving == 0 || self.has_cuts_under_way() {
+            return;
+        }
+        for _ in 0..leaving {
             let segment = self.segments.pop_front().expect("there are two");
             self.first_index = self.first_index.max(segment.hi);
             self.space.let_go(segment);
-            trimmed = true;
         }
-        if trimmed {
-            self.terms.forget_below(self.first_index - 1);
-            self.meta
-                .want_first_segment(self.segments[0].name.segment_seq);
-        }
+        self.terms.forget_below(self.first_index - 1);
+        self.meta
+            .want_first_segment(self.segments[0].name.segment_seq);
+    }
+
+    /// How many segments at the front hold nothing to keep. The one that is first then must not begin
+    /// below what its header says: a cut into the segment before it is recorded in its groups, and the term
+    /// of the entry before the cut only in that other segment.
+    fn segments_to_leave(&self) -> usize {
+        let kept_index = self.kept_index;
+        let empty = self
+            .segments
+            .iter()
+            .take_while(|segment| segment.hi <= kept_index);
+        let count = empty.count().min(self.segments.len() - 1);
+        let may_be_first = |position: &usize| {
+            let segment = &self.segments[*position];
+            segment.has_reset || segment.lo >= segment.name.first_index
+        };
+        (1..=count).rev().find(may_be_first).unwrap_or(0)
     }
 }
