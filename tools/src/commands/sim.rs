@@ -177,7 +177,8 @@ fn report(found: &Found, is_one: bool) -> String {
     );
     let _ = writeln!(
         text,
-        "{} elections, {} entries committed, {} appends acknowledged, {} linearizable reads, {} requests, {} operations unknown",
+        "{} elections, {} entries committed, {} appends acknowledged, {} linearizable reads, {} \
+         requests, {} operations unknown",
         tally.elections,
         tally.committed,
         tally.acknowledged,
