@@ -255,7 +255,10 @@ impl Peers {
             let Some(conn) = peer.append_out else {
                 continue;
             };
-            if peer.reads_snapshot || net.queued_bytes(conn) >= SNAPSHOT_QUEUE_BYTES_HIGH {
+            if now.mono_us < peer.unreadable_until_us
+                || peer.reads_snapshot
+                || net.queued_bytes(conn) >= SNAPSHOT_QUEUE_BYTES_HIGH
+            {
                 continue;
             }
             let to = NodeId(*node_id);
@@ -285,9 +288,10 @@ impl Peers {
         let (bytes, total_bytes) = match piece {
             Ok(read) => read,
             Err(error) => {
+                peer.unreadable_until_us = now.mono_us + UNREADABLE_RETRY_US;
                 let id = plan.snapshot;
-                tracing::error!(snapshot = %id, %error, "a snapshot cannot be read: not counted on any more");
-                replica.snapshot_lost(id);
+                tracing::error!(snapshot = %id, %error, "a snapshot for a peer cannot be read");
+                self.unreadable = Some(format!("snapshot {id}: {error}"));
                 return;
             }
         };

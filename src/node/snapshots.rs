@@ -63,6 +63,7 @@ pub(super) struct SnapshotFiles {
     dir: PathBuf,
     /// Those with their final name, ascending.
     present: Vec<(EntryId, Origin)>,
+    damaged: Vec<EntryId>,
     /// The one that was read last, mapped.
     mapped: Option<(EntryId, Arc<Mapped>)>,
 }
@@ -91,6 +92,7 @@ impl SnapshotFiles {
         Ok(Self {
             dir,
             present,
+            damaged: Vec::new(),
             mapped,
         })
     }
@@ -100,15 +102,20 @@ impl SnapshotFiles {
         &self.present
     }
 
-    /// A whole file, at most `bytes_max` of it. Blocks: for the start of a node.
-    pub(super) fn load(&self, id: EntryId, bytes_max: u64) -> io::Result<Vec<u8>> {
-        let path = self.path(id).ok_or(io::ErrorKind::NotFound)?;
-        let bytes = fs::metadata(&path)?.len();
-        if bytes > bytes_max {
-            let message = format!("{bytes} bytes, at most {bytes_max} are read");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        fs::read(path)
+    /// A whole file. Blocks: for the start of a node.
+    pub(super) fn load(&self, id: EntryId) -> io::Result<Vec<u8>> {
+        fs::read(self.path(id).ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    /// A file is not sound: it is not counted on, and stays where it is.
+    pub(super) fn leave_out(&mut self, id: EntryId) {
+        self.present.retain(|(present, _)| *present != id);
+        self.damaged.push(id);
+    }
+
+    /// What is there and was left out.
+    pub(super) fn damaged(&self) -> &[EntryId] {
+        &self.damaged
     }
 
     /// Writes a snapshot durably. To be run where blocking is allowed; then [`Self::stored`].
@@ -283,8 +290,11 @@ mod tests {
         let again = SnapshotFiles::open(dir.path(), 0).unwrap();
         let expected = [(id(2, 7), Origin::Own), (id(3, 9), Origin::Received)];
         assert_eq!(again.present(), expected);
-        assert_eq!(again.load(id(3, 9), 10_000).unwrap(), content);
-        assert!(again.load(id(3, 9), 9_999).is_err());
+        assert_eq!(again.load(id(3, 9)).unwrap(), content);
+        let mut again = again;
+        again.leave_out(id(3, 9));
+        assert!(again.load(id(3, 9)).is_err());
+        assert_eq!(again.damaged(), [id(3, 9)]);
         let mut read = Vec::new();
         loop {
             let (piece, total) = files.read(id(2, 7), read.len() as u64, 4_096)().unwrap();

@@ -13,7 +13,7 @@ use super::pins::Pins;
 use super::snapshots::{Origin, SnapshotFiles};
 use super::{GroupLog, Helper, IoChoice, NodeError, NodeOptions};
 use crate::config::NodeConfig;
-use crate::raft::{self, NodeId, TermRun};
+use crate::raft::{self, EntryId, NodeId, TermRun};
 use crate::replica::{
     Fatal, HardStateRecord, Replica, ReplicaConfig, RestoreBase, Restorer, StateSnapshot,
 };
@@ -94,12 +94,13 @@ pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, N
         path: group_path,
         source,
     })?;
-    let snapshots = SnapshotFiles::open(store.dir(), GROUP_ID).map_err(|source| NodeError::Io {
-        what: "opening the snapshots",
-        source,
-    })?;
+    let mut snapshots =
+        SnapshotFiles::open(store.dir(), GROUP_ID).map_err(|source| NodeError::Io {
+            what: "opening the snapshots",
+            source,
+        })?;
     let mut log = GroupLog::new(wal, queue_bytes_max);
-    let base = restore_base(&store, &config, &mut log, &snapshots)?;
+    let base = restore_base(&store, &mut log, &mut snapshots)?;
     let replica = restore(&store, &config, &log, base, &snapshots, hard_state, &clock)?;
     let pins = Pins::load(store.dir(), replica.members().clone())?;
     let pins = Rc::new(RefCell::new(pins));
@@ -126,37 +127,27 @@ pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, N
 /// log is replaced now. A damaged snapshot is reported and another one, or the log alone, is used.
 fn restore_base(
     store: &Store,
-    config: &NodeConfig,
     log: &mut GroupLog,
-    snapshots: &SnapshotFiles,
+    snapshots: &mut SnapshotFiles,
 ) -> Result<RestoreBase, NodeError> {
-    for (id, origin) in snapshots.present().iter().rev() {
-        let read = snapshots.load(*id, config.snapshots.bytes_max.0);
-        let snapshot = match read.map(|bytes| StateSnapshot::decode(&bytes)) {
-            Ok(Ok(snapshot)) if snapshot.last == *id && snapshot.group_id == GROUP_ID => snapshot,
-            Ok(Ok(snapshot)) => {
-                let found = snapshot.last;
-                tracing::error!(snapshot = %id, %found, "a snapshot's file holds another one");
-                continue;
-            }
-            Ok(Err(error)) => {
-                tracing::error!(snapshot = %id, %error, "a snapshot is damaged");
-                continue;
-            }
-            Err(error) => {
-                tracing::error!(snapshot = %id, %error, "a snapshot cannot be read");
-                continue;
-            }
+    let mut base = None;
+    for (id, origin) in snapshots.present().to_vec().into_iter().rev() {
+        let Some(snapshot) = read_snapshot(snapshots, id) else {
+            snapshots.leave_out(id);
+            continue;
         };
+        if base.is_some() {
+            continue;
+        }
         if log.wal.term(id.index) == Some(id.term) {
-            tracing::info!(snapshot = %id, "replica restored from a snapshot");
-            return Ok(snapshot.into());
+            base = Some(snapshot);
+            continue;
         }
         if id.index + 1 < log.wal.first_index() {
             continue;
         }
         let last_index = log.wal.last_index();
-        if *origin == Origin::Own {
+        if origin == Origin::Own {
             // It was taken of entries that were on disk here.
             let reason = format!(
                 "the log ends at entry {last_index} and lacks entry {id}, of which there is a snapshot: \
@@ -167,7 +158,10 @@ fn restore_base(
         }
         tracing::warn!(snapshot = %id, last_index, "log replaced by a received snapshot");
         replace_log(log, &snapshot)?;
-        tracing::info!(snapshot = %id, "replica restored from a snapshot");
+        base = Some(snapshot);
+    }
+    if let Some(snapshot) = base {
+        tracing::info!(snapshot = %snapshot.last, "replica restored from a snapshot");
         return Ok(snapshot.into());
     }
     if log.wal.first_index() > 1 {
@@ -182,6 +176,25 @@ fn restore_base(
         .into());
     }
     Ok(store.identity.members.clone().into())
+}
+
+/// The snapshot in a file, if it is sound; else its damage is reported. The file is left as it is.
+fn read_snapshot(snapshots: &SnapshotFiles, id: EntryId) -> Option<StateSnapshot> {
+    match snapshots
+        .load(id)
+        .map(|bytes| StateSnapshot::decode(&bytes))
+    {
+        Ok(Ok(snapshot)) if snapshot.last == id && snapshot.group_id == GROUP_ID => {
+            return Some(snapshot);
+        }
+        Ok(Ok(snapshot)) => {
+            let found = snapshot.last;
+            tracing::error!(snapshot = %id, %found, "a snapshot's file holds another one");
+        }
+        Ok(Err(error)) => tracing::error!(snapshot = %id, %error, "a snapshot is damaged"),
+        Err(error) => tracing::error!(snapshot = %id, %error, "a snapshot cannot be read"),
+    }
+    None
 }
 
 fn replace_log(log: &mut GroupLog, snapshot: &StateSnapshot) -> Result<(), NodeError> {
@@ -235,7 +248,9 @@ fn restore(
             .collect();
         restorer.log_start(first_index, prev_term, &runs);
     }
-    restorer.snapshots_found(snapshots.present().iter().map(|(id, _)| *id));
+    restorer.snapshots_damaged(snapshots.damaged().iter().copied());
+    let usable = snapshots.present().iter().map(|(id, _)| *id);
+    restorer.snapshots_found(usable);
     while at < end {
         let slices: Slices = match log.wal.read(at, end, REPLAY_BYTES)? {
             Read::Ready(slices) => slices,

@@ -154,7 +154,9 @@ impl Raft {
         if is_planted(Mutant::TimerResetByRequests) {
             self.arm_election();
         }
-        let granted = self.would_vote(from, &request);
+        // The term may have been learned without a vote: a promise to a leader is kept in it, too.
+        let is_promised = !request.transfer && self.keeps_lease_promise();
+        let granted = !is_promised && self.would_vote(from, &request);
         if !self.hard_state_is_durable() {
             mark(Mark::VoteDuringFlush);
         }

@@ -84,6 +84,7 @@ pub struct Restorer {
     /// The index that the next entry must have.
     next_index: u64,
     found: Vec<EntryId>,
+    damaged: Vec<EntryId>,
     tables: Tables,
     outputs: Outputs,
 }
@@ -124,6 +125,7 @@ impl Restorer {
             term_runs: Vec::new(),
             next_index: base.index + 1,
             found,
+            damaged: Vec::new(),
             tables,
             outputs: Outputs::default(),
         }
@@ -142,6 +144,11 @@ impl Restorer {
         if self.term_runs.is_empty() {
             self.next_index = first_index;
         }
+    }
+
+    /// Stored snapshots that were found and cannot be used.
+    pub fn snapshots_damaged(&mut self, damaged: impl IntoIterator<Item = EntryId>) {
+        self.damaged.extend(damaged);
     }
 
     /// The stored snapshots that were found beside the log; the one restored from need not be named.
@@ -252,7 +259,7 @@ impl Restorer {
             change: None,
             joining: None,
             transfer: None,
-            snapshots: Snapshots::restored(found, &raft),
+            snapshots: Snapshots::restored(found, &self.damaged, &raft),
             sending: Sending::default(),
             receiving: None,
             raft,

@@ -100,14 +100,16 @@ impl SeqIndex {
 
     /// The index of these marks and this last batch; `None` when they are no index's.
     pub(super) fn from_parts(marks: Vec<(u64, u64)>, last: Option<(u64, u64)>) -> Option<Self> {
-        let ascend = marks
-            .windows(2)
-            .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 + MARK_INDEXES <= pair[1].1);
+        let ascend = marks.windows(2).all(|pair| {
+            pair[0].0 < pair[1].0 && pair[0].1.saturating_add(MARK_INDEXES) <= pair[1].1
+        });
         let ends = match (marks.last(), last) {
             (None, None) => true,
             (Some(mark), Some(last)) => {
                 *mark == last
-                    || (mark.0 < last.0 && mark.1 < last.1 && last.1 < mark.1 + MARK_INDEXES)
+                    || (mark.0 < last.0
+                        && mark.1 < last.1
+                        && last.1 < mark.1.saturating_add(MARK_INDEXES))
             }
             _ => false,
         };

@@ -136,6 +136,13 @@ fn a_voter_keeps_its_promise_whatever_it_hears() {
     assert_eq!(lab.raft.leader(), None);
     lab.step(N2, vote_request(6, id(2, 2), false));
     assert!(lab.effects().is_empty(), "no vote yet");
+    lab.step(N2, vote_request(5, id(2, 2), false));
+    let _save = lab.effects();
+    assert_eq!(
+        lab.raft.hard_state().vote,
+        None,
+        "nor in the term it learned"
+    );
     lab.now_us += ELECTION_US_MIN;
     lab.step(N2, vote_request(6, id(2, 2), false));
     let _save = lab.effects();

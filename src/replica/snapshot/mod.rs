@@ -36,11 +36,14 @@ pub(super) struct Snapshots {
     last_applied_bytes: u64,
     /// Bytes of the last one.
     last_bytes: u64,
+    /// The one that the log was made to begin after: whatever it holds was given up then, also when the trim
+    /// that said so is to be confirmed again after a restart.
+    begins_after: Option<EntryId>,
 }
 
 impl Snapshots {
-    /// Those that were found on disk, the one restored from among them.
-    pub(super) fn restored(mut found: Vec<EntryId>, raft: &Raft) -> Self {
+    /// Those that were found on disk, the one restored from among them, and those that cannot be used.
+    pub(super) fn restored(mut found: Vec<EntryId>, damaged: &[EntryId], raft: &Raft) -> Self {
         found.retain(|id| {
             let fits = raft.term_at(id.index).is_none_or(|term| term == id.term);
             fits && id.index + 1 >= raft.first_index() && id.index <= raft.commit_index()
@@ -48,9 +51,19 @@ impl Snapshots {
         found.sort_unstable_by_key(|id| id.index);
         found.dedup();
         let last_index = found.last().map_or(0, |id| id.index);
+        // The log was cut back to the lowest one that is there; all before it were deleted.
+        let first = found.first().copied();
+        let is_lowest = |id: &EntryId| {
+            let in_reach = |other: &EntryId| other.index + 1 >= raft.first_index();
+            !damaged
+                .iter()
+                .any(|other| other.index < id.index && in_reach(other))
+        };
+        let begins_after = first.filter(|id| raft.first_index() > 1 && is_lowest(id));
         Self {
             kept: found,
             last_index,
+            begins_after,
             ..Self::default()
         }
     }
@@ -60,6 +73,7 @@ impl Snapshots {
         *self = Self {
             kept: vec![last],
             last_index: last.index,
+            begins_after: Some(last),
             ..Self::default()
         };
     }
@@ -180,6 +194,7 @@ impl Replica {
         self.snapshots
             .kept
             .retain(|id| id.index + 1 >= first_index_kept);
+        self.snapshots.begins_after = self.snapshots.kept.first().copied();
         Ok(Some(first_index_kept))
     }
 
@@ -218,8 +233,15 @@ impl Replica {
         } else {
             self.last_given_up_index()
         };
-        let mut kept = self.snapshots.kept.iter().rev();
-        kept.find(|id| id.index <= limit && id.index + 1 >= self.raft.first_index())
-            .copied()
+        let reaches_log = |id: &&EntryId| id.index + 1 >= self.raft.first_index();
+        let kept = &self.snapshots.kept;
+        let given_up = kept
+            .iter()
+            .rev()
+            .find(|id| id.index <= limit && reaches_log(id));
+        // What the log was cut back to was given up by a commit, which a restart may have to learn again.
+        let cut_back = self.snapshots.begins_after.as_ref();
+        let cut_back = cut_back.filter(|id| kept.contains(id) && reaches_log(id));
+        given_up.or(cut_back).copied()
     }
 }
