@@ -151,14 +151,7 @@ impl Fate {
                     world.network.cut(other, slot);
                 }
             }
-            (Fault::Isolate, Some(leader)) => {
-                let alone = world.fate.random.chance(300);
-                let companion = if alone { leader } else { slot };
-                world.network.heal(world.now_us, &mut world.queue);
-                world
-                    .network
-                    .split(|slot| usize::from(slot == leader || slot == companion));
-            }
+            (Fault::Isolate, Some(leader)) => Self::isolate(world, leader),
             (Fault::Mute, Some(leader)) => {
                 for to in 0..world.slots() {
                     world.network.cut(leader, to);
@@ -184,6 +177,19 @@ impl Fate {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Leaves a node alone, or with one other.
+    pub fn isolate(world: &mut World, leader: usize) {
+        let companion = if world.fate.random.chance(500) {
+            leader
+        } else {
+            Self::a_node(world)
+        };
+        world.network.heal(world.now_us, &mut world.queue);
+        world
+            .network
+            .split(|slot| usize::from(slot == leader || slot == companion));
     }
 
     fn cut_power(world: &mut World) {
@@ -215,7 +221,7 @@ impl Fate {
 
     /// A node loses power now and comes back later.
     pub fn crash(world: &mut World, slot: usize) {
-        if world.nodes[slot].process.is_none() {
+        if world.fate.is_over() || world.nodes[slot].process.is_none() {
             return;
         }
         let mode = world.fate.random.pick(&CrashMode::ALL);
@@ -233,7 +239,19 @@ impl Fate {
 
     /// A node's role, term or leader has just changed: it may lose power while that reaches its disk.
     pub fn role_changed(world: &mut World, slot: usize, leads: bool) {
-        if world.fate.is_over() || !world.plan.faults.has(Fault::CrashLeader) {
+        if world.fate.is_over() {
+            return;
+        }
+        if leads && world.plan.faults.has(Fault::Isolate) && world.fate.random.chance(550) {
+            // Before all that it has to say is said: this is how logs come to differ for long.
+            world.tally.fault(Fault::Isolate);
+            let after_us = world.fate.random.magnitude(20, world.plan.delay_us.1 * 8);
+            world
+                .queue
+                .push(world.now_us + after_us, Event::Isolate(slot));
+            return;
+        }
+        if !world.plan.faults.has(Fault::CrashLeader) {
             return;
         }
         if world.fate.random.chance(if leads { 350 } else { 20 }) {

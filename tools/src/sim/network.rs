@@ -75,6 +75,8 @@ pub enum Event {
     Start(usize),
     /// A node loses power.
     Crash(usize),
+    /// A node is cut off, alone or with one other.
+    Isolate(usize),
 }
 
 #[derive(Debug)]

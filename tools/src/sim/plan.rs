@@ -318,6 +318,14 @@ impl Plan {
                 faults = faults.with(fault);
             }
         }
+        if faults.has(Fault::Datagrams) {
+            // Where there are no connections, this is what there is instead.
+            for fault in [Fault::Loss, Fault::Duplicate, Fault::Replay] {
+                if random.chance(600) {
+                    faults = faults.with(fault);
+                }
+            }
+        }
         let mut faults = faults.without(options.without);
         if faults.has(Fault::Lease) {
             // What leases are promised: equal timers, pre-vote and check-quorum.
@@ -367,7 +375,7 @@ impl Plan {
             replay: permille_of(Fault::Replay, &mut random, 100),
             disk_us: (20, random.range(40, heartbeat_us / 2 + 100)),
             turn_us: random.pick(&[0, 0, 20, 300]),
-            limits: Limits::draw(&mut random, faults),
+            limits: Limits::draw(&mut random, faults, profile),
             timers,
             faults,
             options: options.clone(),
@@ -451,13 +459,23 @@ impl Plan {
 }
 
 impl Limits {
-    fn draw(random: &mut Random, faults: FaultSet) -> Self {
+    fn draw(random: &mut Random, faults: FaultSet, profile: Profile) -> Self {
+        // Entries that travel one by one leave logs of all lengths.
+        let is_slow = profile == Profile::Churn && random.coin();
         let snapshot_entries = random.pick(&[4, 10, 40, 200]);
         Self {
-            window_entries_max: random.pick(&[1, 2, 8, 64]),
+            window_entries_max: if is_slow {
+                1
+            } else {
+                random.pick(&[1, 2, 8, 64])
+            },
             window_bytes_max: random.pick(&[400, 4_000, 1 << 20]),
             append_bytes_max: random.pick(&[500, 5_000, 20_000]),
-            append_entries_max: random.pick(&[1, 2, 8, u64::MAX]),
+            append_entries_max: if is_slow {
+                1
+            } else {
+                random.pick(&[1, 2, 8, u64::MAX])
+            },
             uncommitted_bytes_max: random.pick(&[1_000, 20_000, 1 << 20]),
             queue_bytes_max: random.pick(&[24_000, 100_000, 1 << 20]),
             segment_bytes: random.pick(&[32 << 10, 64 << 10, 128 << 10]),

@@ -264,6 +264,12 @@ impl World {
             Event::Client(client) => self.client(client),
             Event::Fate => Fate::step(self),
             Event::Start(slot) => self.start(slot),
+            Event::Isolate(slot) => {
+                if !self.fate.is_over() {
+                    Fate::isolate(self, slot);
+                }
+                Ok(())
+            }
             Event::Crash(slot) => {
                 Fate::crash(self, slot);
                 Ok(())
