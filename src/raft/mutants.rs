@@ -164,6 +164,8 @@ mutants! {
         "A snapshot holds no producers."
     SnapshotWithoutMembers "snapshot-without-members"
         "A snapshot does not hold the members."
+    TrimForgetsFirstBatch "trim-forgets-first-batch"
+        "A trim leaves the first batch held without a mark, and what is needed moves back."
     SnapshotBeyondTrim "snapshot-beyond-trim"
         "A peer gets a snapshot after records that were not trimmed."
     SnapshotAcknowledgedEarly "snapshot-acknowledged-early"

@@ -4,6 +4,8 @@
 //! mark, so a reader scans at most that many headers to find a batch, and a log that fills the group
 //! alone costs one mark in as many batches.
 
+use crate::raft::mutants::{Mutant, is_planted};
+
 /// Entries of the group between two marks of a log at least.
 const MARK_INDEXES: u64 = 512;
 
@@ -78,7 +80,9 @@ impl SeqIndex {
 
     /// Forgets marks that no record from `first_seq` on needs.
     pub(super) fn trim(&mut self, first_seq: u64) {
-        if let Some(last) = self.last.filter(|last| last.0 <= first_seq) {
+        if let Some(last) = self.last.filter(|last| last.0 <= first_seq)
+            && !is_planted(Mutant::TrimForgetsFirstBatch)
+        {
             // It is the first one held from now on: what is needed never begins before it again, however
             // many batches follow, and the log may be compacted up to it.
             self.marks = vec![last];

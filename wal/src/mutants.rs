@@ -51,6 +51,8 @@ mutants! {
         "A meta value counts as durable when its write is submitted."
     RetireBeforeMeta "wal-retire-before-meta"
         "A segment is retired before the meta record that no longer names it is durable."
+    TrimBehindCut "wal-trim-behind-cut"
+        "A segment is retired though the term before the next one's cut is only in it."
     FailureIgnored "wal-failure-ignored"
         "A failed write counts as one that succeeded."
 }

@@ -40,6 +40,8 @@ struct Session {
     sent: u64,
     /// The peer is to be asked how far it is, even if nothing is left to send.
     asks: bool,
+    /// It was asked and has not answered: only then does it count that it is behind what it said before.
+    awaits: bool,
     /// When something was last heard of it, or given up as lost.
     moved_us: u64,
     stalls: u32,
@@ -146,7 +148,7 @@ impl Replica {
         }
         session.sent += bytes;
         session.total_bytes = Some(total_bytes);
-        session.asks = false;
+        session.awaits |= std::mem::take(&mut session.asks);
     }
 
     /// A peer says how much of a snapshot it has.
@@ -176,13 +178,18 @@ impl Replica {
             return self.drain_effects(now, log);
         }
         let next_offset = reply.next_offset.min(session.total_bytes.unwrap_or(0));
+        let has_answered = std::mem::take(&mut session.awaits);
+        if next_offset < session.acked {
+            // It began anew: it was restarted, or what it had was damaged; so it was asked. If it was not,
+            // this is an answer that others have overtaken, and going back would send everything again.
+            if !has_answered {
+                return Ok(());
+            }
+            session.sent = next_offset;
+        }
         if next_offset != session.acked {
             session.moved_us = now.mono_us;
             session.stalls = 0;
-        }
-        if next_offset < session.acked {
-            // It began anew: it was restarted, or what it had was damaged.
-            session.sent = next_offset;
         }
         session.acked = next_offset;
         session.sent = session.sent.max(next_offset);
@@ -226,6 +233,7 @@ impl Replica {
             acked: 0,
             sent: 0,
             asks: false,
+            awaits: false,
             moved_us: now.mono_us,
             stalls: 0,
         });

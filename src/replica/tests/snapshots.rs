@@ -432,6 +432,28 @@ fn chunks_that_are_lost_are_sent_again() {
 }
 
 #[test]
+fn an_answer_that_others_overtook_sends_nothing_again() {
+    let (mut cluster, leader, behind) = with_one_behind();
+    let (_, _, chunk, payload) = first_chunk(&mut cluster);
+    let reply = |next_offset| wire::SnapshotReply {
+        term: chunk.term,
+        session: chunk.session,
+        snapshot_index: chunk.snapshot_index,
+        next_offset,
+        installed: false,
+    };
+    let (now, peer) = (cluster.now, NodeId(behind));
+    let (replica, log) = cluster.replicas.get_mut(&leader).unwrap();
+    let taken = reply(payload.len() as u64);
+    replica.on_snapshot_reply(now, peer, &taken, log).unwrap();
+    let plan = replica.plan_snapshot_chunk(now, peer);
+    replica
+        .on_snapshot_reply(now, peer, &reply(0), log)
+        .unwrap();
+    assert_eq!(replica.plan_snapshot_chunk(now, peer), plan);
+}
+
+#[test]
 fn a_receiver_that_was_restarted_begins_anew() {
     let (mut cluster, leader, behind) = with_one_behind();
     for _ in 0..2 {

@@ -76,6 +76,9 @@ pub struct MutantsArgs {
     /// Only this one
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
+    /// Only this profile [default: all, churn more often]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// How long to search for each
     #[arg(long, value_name = "S", default_value_t = 120)]
     pub seconds: u64,

@@ -87,24 +87,25 @@ fn usage(text: impl Into<String>) -> CliError {
     CliError::new(Exit::Usage, text)
 }
 
+fn named(name: &str) -> Result<Profile, CliError> {
+    Profile::named(name).ok_or_else(|| {
+        let names: Vec<&str> = Profile::DRAWN
+            .iter()
+            .map(|profile| profile.name())
+            .collect();
+        usage(format!(
+            "no profile is named {name}: {}, plain",
+            names.join(", ")
+        ))
+    })
+}
+
 /// What the arguments ask to be run.
 ///
 /// # Errors
 /// [`CliError`] when they make no sense.
 pub fn options(arguments: &SimArgs) -> Result<Options, CliError> {
-    let profile = match &arguments.profile {
-        None => None,
-        Some(name) => Some(Profile::named(name).ok_or_else(|| {
-            let names: Vec<&str> = Profile::DRAWN
-                .iter()
-                .map(|profile| profile.name())
-                .collect();
-            usage(format!(
-                "no profile is named {name}: {}, plain",
-                names.join(", ")
-            ))
-        })?),
-    };
+    let profile = arguments.profile.as_deref().map(named).transpose()?;
     let without = arguments.without.as_deref().unwrap_or_default();
     Ok(Options {
         seed: arguments.seed.unwrap_or(0),

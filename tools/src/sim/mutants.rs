@@ -100,15 +100,15 @@ pub struct Catch {
     pub seconds: f64,
 }
 
-/// Searches for a bug with every profile in turn. One at a time in a process.
+/// Searches for a bug with these profiles in turn. One at a time in a process.
 #[must_use]
-pub fn hunt(bug: Bug, time_max: Duration, workers: usize) -> Option<Catch> {
+pub fn hunt(bug: Bug, profiles: &[Profile], time_max: Duration, workers: usize) -> Option<Catch> {
     bug.plant();
     let found = search(&Search {
         seeds: 0..u64::MAX,
         time_max: Some(time_max),
         options: Options::of(0),
-        profiles: Profile::DRAWN.to_vec(),
+        profiles: profiles.to_vec(),
         workers,
     });
     Bug::uproot();

@@ -486,7 +486,7 @@ impl Limits {
             } else {
                 u64::MAX
             },
-            chunk_bytes_max: random.pick(&[60, 300, 256 << 10]),
+            chunk_bytes_max: random.pick(&[1_000, 4_000, 256 << 10]),
             producers_max: random.pick(&[3, 1_000, 1_000]),
         }
     }

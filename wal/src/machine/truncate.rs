@@ -188,7 +188,9 @@ impl Machine {
         let count = empty.count().min(self.segments.len() - 1);
         let may_be_first = |position: &usize| {
             let segment = &self.segments[*position];
-            segment.has_reset || segment.lo >= segment.name.first_index
+            segment.has_reset
+                || segment.lo >= segment.name.first_index
+                || is_planted(Mutant::TrimBehindCut)
         };
         (1..=count).rev().find(may_be_first).unwrap_or(0)
     }

@@ -5,9 +5,22 @@ use std::time::Duration;
 use crate::cli::sim::MutantsArgs;
 use crate::errors::CliError;
 use crate::exit::Exit;
+use crate::sim::Profile;
 use crate::sim::mutants::{Bug, Catch, hunt, script_that_finds};
 
-use super::{say, usage, workers_default};
+use super::{named, say, usage, workers_default};
+
+/// The profiles of a hunt, in turn: churn more often, since what is deep is found by it.
+const HUNT: [Profile; 8] = [
+    Profile::Churn,
+    Profile::Uniform,
+    Profile::Membership,
+    Profile::Churn,
+    Profile::Storage,
+    Profile::Snapshots,
+    Profile::Churn,
+    Profile::Mixed,
+];
 
 /// How long the canary may take.
 const CANARY_SECONDS: u64 = 180;
@@ -31,15 +44,27 @@ pub(super) fn run(arguments: &MutantsArgs) -> Result<(), CliError> {
             only.unwrap_or_default()
         )));
     }
+    let profiles = match &arguments.profile {
+        Some(name) => vec![named(name)?],
+        None => HUNT.to_vec(),
+    };
     let (mut survivors, mut caught) = (Vec::new(), 0);
     for bug in &bugs {
         let script = script_that_finds(*bug);
-        let catch = hunt(*bug, Duration::from_secs(arguments.seconds), workers);
+        let catch = hunt(
+            *bug,
+            &profiles,
+            Duration::from_secs(arguments.seconds),
+            workers,
+        );
         caught += usize::from(catch.is_some());
         if script.is_none() && catch.is_none() {
             survivors.push(format!("{}: {}", bug.name(), bug.description()));
         }
         say(&row(bug.name(), catch.as_ref(), script.as_deref()))?;
+        if let (Some(_), Some(catch)) = (only, &catch) {
+            say(&format!("{}\n{}\n", catch.what, catch.options.command()))?;
+        }
     }
     say(&format!(
         "{caught} of {} found by the simulator alone\n",
@@ -71,7 +96,12 @@ fn row(name: &str, catch: Option<&Catch>, script: Option<&str>) -> String {
 pub(super) fn canary() -> Result<(), CliError> {
     let bug = Bug::all().find(|bug| bug.name() == CANARY);
     let bug = bug.ok_or_else(|| usage(format!("no planted bug is named {CANARY}")))?;
-    match hunt(bug, Duration::from_secs(CANARY_SECONDS), workers_default()) {
+    match hunt(
+        bug,
+        &[Profile::Churn],
+        Duration::from_secs(CANARY_SECONDS),
+        workers_default(),
+    ) {
         Some(catch) => say(&format!(
             "{CANARY} was found: {} after {} seeds, {:.1} s ({})\n",
             catch.invariant,
