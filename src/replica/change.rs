@@ -4,6 +4,7 @@ use drave_batch::control::{ADDRESS_BYTES_MAX, MEMBERS_MAX, Member, MemberRole, a
 use drave_batch::wire::{ErrorCode, MemberChange, MemberListed, MemberOperation, MemberStatus};
 
 use super::{Answer, EntryLog, Fatal, LogRefusal, Now, Refusal, Replica, ReplyTo};
+use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{Configuration, ConfigurationChangeError, ConfigurationError, NodeId};
 
 /// In [`MemberChange::expected_configuration_index`]: whatever configuration is in force.
@@ -204,6 +205,7 @@ impl Replica {
             change.expected_configuration_index,
             self.raft.configuration_index(),
         );
+        let under_way = under_way && !is_planted(Mutant::ConcurrentChanges);
         if under_way || (expected != ANY_CONFIGURATION && expected != found) {
             let message = if under_way {
                 format!("the change of members at entry {found} is under way")

@@ -351,7 +351,7 @@ impl Replica {
         if !self.is_leader() {
             return Err(self.not_leader());
         }
-        if !self.raft.is_established_leader() {
+        if !self.raft.is_established_leader() && !is_planted(Mutant::ChangeBeforeTermCommit) {
             let message =
                 "this node has just taken the lead and does not know yet what is committed";
             return Err(Refusal::new(ErrorCode::Busy, message));

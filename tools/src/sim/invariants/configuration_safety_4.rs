@@ -65,6 +65,19 @@ pub fn check(view: &View<'_>, initial: &Members) -> Checked {
             )
         })?;
     }
+    if view.leads()
+        && let Some((index, _)) = configurations.back()
+    {
+        let term_of = |index| view.shadow.get(index).map(|entry| entry.term);
+        let own = Some(view.hard_state.term);
+        let is_new = view.shadow.configuration_appended && term_of(*index) == own;
+        let knows_all = term_of(view.commit_index).is_none_or(|term| Some(term) == own);
+        require(!is_new || knows_all, NAME, || {
+            format!(
+                "node {node} changes the members at {index} before an entry of its term is committed"
+            )
+        })?;
+    }
     let whole = view.shadow.first_index() == 1;
     let first = whole.then_some(initial);
     let all = first
@@ -91,7 +104,7 @@ pub fn check(view: &View<'_>, initial: &Members) -> Checked {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{shadow, view};
+    use super::super::tests::{entry, shadow, view};
     use super::*;
     use drave::raft::RoleKind;
     use drave_batch::control::Member;
@@ -149,5 +162,17 @@ mod tests {
         node.commit_index = 2;
         assert!(check(&node, &initial).is_ok());
         assert!(check(&node, &members(&[7, 8, 9], &[])).is_err(), "a jump");
+        log.configuration_appended = true;
+        let mut node = view(&log, &five);
+        (node.configuration, node.role, node.commit_index) = ((&five, 3), RoleKind::Leader, 2);
+        assert!(check(&node, &initial).is_ok());
+        log.push_entry(entry(2, 9));
+        log.configurations[1].0 = 4;
+        let mut node = view(&log, &five);
+        (node.configuration, node.role, node.commit_index) = ((&five, 4), RoleKind::Leader, 3);
+        assert!(
+            check(&node, &initial).is_err(),
+            "before its term's first commit"
+        );
     }
 }
