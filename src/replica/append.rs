@@ -38,8 +38,7 @@ impl Replica {
             Ok(()) => {}
             Err(None) => return Ok(()),
             Err(Some(refusal)) if refusal.code == ErrorCode::UnknownProducer => {
-                self.refuse_for_good(now, reply, refusal);
-                return Ok(());
+                return self.refuse_for_good(now, reply, refusal, log);
             }
             Err(Some(refusal)) => {
                 self.refuse(reply, refusal);
@@ -49,13 +48,16 @@ impl Replica {
         // A new leader may not have applied what it has; but all that is committed is in its log.
         let Some(state) = self.tables.catalogue.log_appended(request.header.log_id) else {
             let message = format!("log {} does not exist", request.header.log_id);
-            self.refuse_for_good(now, reply, Refusal::new(ErrorCode::LogNotFound, message));
-            return Ok(());
+            return self.refuse_for_good(
+                now,
+                reply,
+                Refusal::new(ErrorCode::LogNotFound, message),
+                log,
+            );
         };
         let (next_seq, tail_seq) = (state.next_seq, state.tail_seq);
         if let Some(refusal) = check_expectation(request.expect_seq, next_seq, tail_seq) {
-            self.refuse_for_good(now, reply, refusal);
-            return Ok(());
+            return self.refuse_for_good(now, reply, refusal, log);
         }
         let mut header = request.header.clone();
         header.first_seq = tail_seq;
@@ -110,8 +112,7 @@ impl Replica {
             let message = format!("the group holds {count} logs, at most {limit}");
             let refusal =
                 Refusal::numbers(ErrorCode::LogLimit, limit as u64, count as u64, message);
-            self.refuse_for_good(now, reply, refusal);
-            return Ok(());
+            return self.refuse_for_good(now, reply, refusal, log);
         }
         let body = LogCreated {
             name: name.to_owned(),

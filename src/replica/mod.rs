@@ -17,6 +17,7 @@ mod members;
 mod outputs;
 mod pending;
 mod producers;
+mod refusals;
 mod restore;
 mod seq_index;
 mod snapshot;
@@ -40,6 +41,7 @@ pub use snapshot::{SnapshotPlan, SnapshotProblem, SnapshotTaken, StateSnapshot};
 use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{self, Control, Durable, Effect, EntryId, Message, NodeId, Raft, RoleKind};
 use change::PendingChange;
+use refusals::Refusals;
 use snapshot::{Receiving, Sending, Snapshots};
 use tables::{READS_WAITING_MAX, Tables};
 use transfer::PendingTransfer;
@@ -109,6 +111,7 @@ pub struct Replica {
     snapshots: Snapshots,
     sending: Sending,
     receiving: Option<Receiving>,
+    refusals: Refusals,
     /// What is to be done.
     pub outputs: Outputs,
 }
@@ -398,12 +401,6 @@ impl Replica {
         self.outputs.replies.push((reply, Answer::Refused(refusal)));
     }
 
-    /// A refusal that stands on what is not there: only who has the authority gives it.
-    fn refuse_for_good(&mut self, now: Now, reply: ReplyTo, refusal: Refusal) {
-        let refusal = self.check_authority(now).err().unwrap_or(refusal);
-        self.refuse(reply, refusal);
-    }
-
     /// Has a request wait for the entry at `index`, which does what it asks for. `false` when too many do.
     fn wait_for(&mut self, index: u64, reply: ReplyTo, producer_seq: u64) -> bool {
         let term = self.tables.pending.term(index);
@@ -458,9 +455,15 @@ impl Replica {
                 }
                 Effect::CommitAdvanced { commit_index } => return Ok(Some(commit_index)),
                 Effect::ReadReady { ticket, index } => {
-                    self.tables.read_ready(index, ticket, &mut self.outputs);
+                    if !self.settle_refusal(ticket, true) {
+                        self.tables.read_ready(index, ticket, &mut self.outputs);
+                    }
                 }
-                Effect::ReadFailed { ticket } => self.outputs.reads_failed.push(ticket),
+                Effect::ReadFailed { ticket } => {
+                    if !self.settle_refusal(ticket, false) {
+                        self.outputs.reads_failed.push(ticket);
+                    }
+                }
             }
         }
         Ok(None)

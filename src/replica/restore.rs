@@ -262,6 +262,7 @@ impl Restorer {
             snapshots: Snapshots::restored(found, &self.damaged, &raft),
             sending: Sending::default(),
             receiving: None,
+            refusals: super::refusals::Refusals::default(),
             raft,
             tables: self.tables,
             metas: Vec::new(),

@@ -26,8 +26,12 @@ impl Replica {
         }
         let Some(state) = self.tables.catalogue.log_appended(log_id) else {
             let message = format!("log {log_id} does not exist");
-            self.refuse_for_good(now, reply, Refusal::new(ErrorCode::LogNotFound, message));
-            return Ok(());
+            return self.refuse_for_good(
+                now,
+                reply,
+                Refusal::new(ErrorCode::LogNotFound, message),
+                log,
+            );
         };
         if first_seq <= state.first_seq && self.tables.catalogue.log(log_id).is_some() {
             let answer = Answer::Log(state.info(false));
@@ -38,8 +42,7 @@ impl Replica {
         if first_seq > tail_seq {
             let message = format!("the log's next seq is {next_seq}, {first_seq} is beyond it");
             let refusal = Refusal::numbers(ErrorCode::TrimBeyondTail, next_seq, first_seq, message);
-            self.refuse_for_good(now, reply, refusal);
-            return Ok(());
+            return self.refuse_for_good(now, reply, refusal, log);
         }
         if first_seq > next_seq {
             // What is not committed may never be: it is neither trimmed nor said not to be there.

@@ -101,8 +101,10 @@ fn truncated_logs_and_producers_are_gone() {
     let ghost_producer = ghost_log + 1;
     deposed_and_back(&mut cluster, leader);
     cluster.append(leader, 3, &batch(ghost_log, 0, 0, &[b"x"]));
+    cluster.settle(true);
     assert_eq!(refused(cluster.answer(3)).code, ErrorCode::LogNotFound);
     cluster.append(leader, 4, &batch(log, ghost_producer, 0, &[b"x"]));
+    cluster.settle(true);
     assert_eq!(refused(cluster.answer(4)).code, ErrorCode::UnknownProducer);
     cluster.create(leader, "ghost");
 }
@@ -385,12 +387,12 @@ fn logs_in_flight_count_towards_their_limit() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();
     cluster.create(leader, "a");
-    cluster.cut = vec![leader];
     for (request, name) in [(1, "b"), (2, "c"), (3, "d")] {
         cluster.ask(leader, request, |r, now, to, l| {
             r.create_log(now, to, name, true, l)
         });
     }
+    cluster.settle(false);
     let refusal = refused(cluster.answer(3));
     assert_eq!(
         (refusal.code, refusal.expected, refusal.found),
@@ -412,6 +414,8 @@ fn a_leader_that_nobody_answers_says_nothing_final() {
     ];
     for (request, expected) in &requests {
         cluster.append(leader, 1, request);
+        assert!(cluster.answers.is_empty(), "a round comes first");
+        cluster.settle(true);
         assert_eq!(refused(cluster.answer(1)).code, *expected);
     }
     cluster.pass(50_000);
@@ -426,6 +430,30 @@ fn a_leader_that_nobody_answers_says_nothing_final() {
     for (request, log_id, first_seq) in [(3, log, 4), (4, 99, 0)] {
         cluster.trim(leader, request, log_id, first_seq);
         assert_eq!(refused(cluster.answer(request)).code, ErrorCode::NoQuorum);
+    }
+}
+
+#[test]
+fn a_leader_that_was_replaced_while_it_stood_still_says_nothing_final() {
+    let mut cluster = Cluster::new(3);
+    let old = cluster.elect();
+    let log = cluster.create(old, "a");
+    cluster.pass(50_000);
+    // It has heard of everybody just now; others have a leader by the time it goes on.
+    cluster.cut = vec![old];
+    cluster.append(old, 1, &batch(log, 99, 0, &[b"x"]));
+    cluster.append(old, 2, &batch(99, 0, 0, &[b"x"]));
+    assert!(cluster.answers.is_empty());
+    let new = cluster.elect();
+    assert_ne!(new, old);
+    cluster.cut = Vec::new();
+    cluster.pass(200_000);
+    for request in [1, 2] {
+        let code = refused(cluster.answer(request)).code;
+        assert!(
+            matches!(code, ErrorCode::NotLeader | ErrorCode::NoQuorum),
+            "{code:?}"
+        );
     }
 }
 
@@ -458,6 +486,7 @@ fn a_leader_that_has_committed_nothing_says_nothing_final() {
     }
     cluster.settle(true);
     cluster.append(new, 3, &batch(99, 0, 0, &[b"x"]));
+    cluster.settle(true);
     assert_eq!(refused(cluster.answer(3)).code, ErrorCode::LogNotFound);
 }
 

@@ -48,24 +48,25 @@ fn nothing_is_trimmed_that_is_not_committed() {
     let leader = cluster.elect();
     let log = cluster.create(leader, "a");
     cluster.fill(leader, log, 2);
-    cluster.cut = vec![leader];
+    // Nothing is flushed any more.
     cluster.append(leader, 1, &batch(log, 0, 0, &[b"in flight"]));
     cluster.trim(leader, 2, log, 3);
     assert_eq!(refused(cluster.answer(2)).code, ErrorCode::Busy);
     cluster.trim(leader, 3, log, 4);
+    cluster.settle(false);
     let refusal = refused(cluster.answer(3));
     assert_eq!(
         (refusal.code, refusal.expected, refusal.found),
         (ErrorCode::TrimBeyondTail, 2, 4)
     );
     cluster.trim(leader, 4, 99, 0);
+    cluster.settle(false);
     assert_eq!(refused(cluster.answer(4)).code, ErrorCode::LogNotFound);
     // A trim that comes again waits for the first one.
     let before = cluster.replica(leader).raft().last().index;
     cluster.trim(leader, 5, log, 2);
     cluster.trim(leader, 6, log, 1);
     assert_eq!(cluster.replica(leader).raft().last().index, before + 1);
-    cluster.cut.clear();
     cluster.pass(100_000);
     cluster.settle(true);
     for request in [5, 6] {
