@@ -151,10 +151,47 @@ pub struct Client {
     timeout_us: u64,
 }
 
+/// Producers that a leader may have registered and nobody has seen committed.
+const PRODUCERS_UNSEEN: u64 = 100;
+
 /// Attempts at a read before it is given up.
 const READ_ATTEMPTS_MAX: u32 = 6;
 
 impl Client {
+    /// Whether an answer contradicts what was asked, in a way that needs no other node to see.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self, reply: &Reply, plan: &Plan, producers_opened: u64) -> Result<(), String> {
+        let Some(operation) = self.under_way.get(&reply.request_id) else {
+            return Ok(());
+        };
+        match (&reply.answer, &operation.ask) {
+            // If the condition still stands, no attempt went without it.
+            (Answer::Appended(appended), Ask::Append { append, .. })
+                if append.expect_seq != EXPECT_SEQ_NONE
+                    && append.expect_seq != appended.first_seq =>
+            {
+                Err(format!(
+                    "operation {} was to be appended at {} only, and is at {}",
+                    reply.request_id, append.expect_seq, appended.first_seq
+                ))
+            }
+            (Answer::Refused(refusal), Ask::Append { append, .. })
+                if refusal.code == ErrorCode::UnknownProducer
+                    && producers_opened + PRODUCERS_UNSEEN
+                        < u64::from(plan.limits.producers_max) =>
+            {
+                Err(format!(
+                    "producer {} was opened, there is room for all of them, and node {} does not know it",
+                    append.header.producer_id,
+                    reply.node + 1
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A client that has not asked for anything.
     #[must_use]
     pub fn new(slot: usize, plan: &Plan) -> Self {
@@ -170,7 +207,9 @@ impl Client {
             tail_known: 0,
             under_way: BTreeMap::new(),
             is_stopping: false,
-            timeout_us: plan.election_us / 2 + 20 * plan.delay_us.1 + 20 * plan.disk_us.1,
+            timeout_us: plan.election_us / plan.client_patience
+                + 20 * plan.delay_us.1
+                + 20 * plan.disk_us.1,
         }
     }
 
@@ -236,12 +275,12 @@ impl Client {
         sendings: &mut Vec<Sending>,
     ) {
         match self.random.below(10) {
-            0 | 1 => {
+            draw if draw < plan.reads => {
                 let before = committed(log_id).unwrap_or_default();
                 let ask = Ask::Tail { log_id };
                 self.begin(now_us, operations, Purpose::Read(before), ask, 0, sendings);
             }
-            2 => {
+            draw if draw == plan.reads => {
                 let ask = self.batch(plan, log_id, *operations + 1, None);
                 self.begin(now_us, operations, Purpose::Once, ask, 0, sendings);
             }

@@ -11,7 +11,7 @@ use super::invariants::Violation;
 use super::network::{Event, LinkId};
 use super::node::Life;
 use super::operator;
-use super::plan::Plan;
+use super::plan::{Plan, Profile};
 use super::random::Random;
 use super::world::World;
 
@@ -151,7 +151,12 @@ impl Fate {
                     world.network.cut(other, slot);
                 }
             }
-            (Fault::Isolate, Some(leader)) => Self::isolate(world, leader),
+            (Fault::Isolate, Some(leader)) => {
+                Self::isolate(world, leader);
+                if Self::is_leased(world) {
+                    Self::kill_others(world, leader);
+                }
+            }
             (Fault::Mute, Some(leader)) => {
                 for to in 0..world.slots() {
                     world.network.cut(leader, to);
@@ -164,7 +169,14 @@ impl Fate {
                 Self::start_later(world, slot);
             }
             (Fault::PowerCut, _) => Self::cut_power(world),
-            (Fault::Pause, _) => Self::pause(world, slot),
+            (Fault::Pause, leader) => {
+                // What a leader was told before it stood still is old when it looks at it.
+                let aimed = leader.filter(|_| Self::is_leased(world));
+                if let Some(leader) = aimed {
+                    Self::isolate_soon(world, leader);
+                }
+                Self::pause(world, aimed.unwrap_or(slot));
+            }
             (Fault::ClockJump, _) => Self::jump(world, slot),
             (Fault::SlowDisk, _) => Self::slow_disk(world, slot),
             (Fault::FlushFailure, _) => Self::fail_disk(world, slot),
@@ -172,7 +184,12 @@ impl Fate {
             (Fault::BitFlip, _) => super::damage::flip(world, slot),
             (Fault::Wipe, _) => Self::wipe(world, slot),
             (Fault::Membership, _) => return operator::change_members(world),
-            (Fault::Transfer, _) => return operator::transfer(world),
+            (Fault::Transfer, leader) => {
+                if let Some(leader) = leader.filter(|_| Self::is_leased(world)) {
+                    Self::isolate_soon(world, leader);
+                }
+                return operator::transfer(world);
+            }
             (Fault::Trim, _) => return operator::trim(world),
             _ => {}
         }
@@ -245,10 +262,7 @@ impl Fate {
         if leads && world.plan.faults.has(Fault::Isolate) && world.fate.random.chance(550) {
             // Before all that it has to say is said: this is how logs come to differ for long.
             world.tally.fault(Fault::Isolate);
-            let after_us = world.fate.random.magnitude(20, world.plan.delay_us.1 * 8);
-            world
-                .queue
-                .push(world.now_us + after_us, Event::Isolate(slot));
+            Self::isolate_soon(world, slot);
             return;
         }
         if !world.plan.faults.has(Fault::CrashLeader) {
@@ -266,6 +280,31 @@ impl Fate {
             world
                 .queue
                 .push(world.now_us + after_us, Event::Crash(slot));
+        }
+    }
+
+    /// Whether this fault is to be aimed at a leader that reads under a lease.
+    fn is_leased(world: &mut World) -> bool {
+        world.plan.profile == Profile::Leases && world.fate.random.coin()
+    }
+
+    /// A leader is cut off a moment from now.
+    fn isolate_soon(world: &mut World, leader: usize) {
+        let after_us = world.fate.random.magnitude(20, world.plan.delay_us.1 * 8);
+        world
+            .queue
+            .push(world.now_us + after_us, Event::Isolate(leader));
+    }
+
+    /// Those that promised a leader its lease are started anew, and soon elect another one.
+    fn kill_others(world: &mut World, leader: usize) {
+        if !world.plan.faults.has(Fault::Kill) {
+            return;
+        }
+        for slot in (0..world.used).filter(|slot| *slot != leader) {
+            world.tally.fault(Fault::Kill);
+            world.kill(slot);
+            Self::start_later(world, slot);
         }
     }
 

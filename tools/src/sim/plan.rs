@@ -19,18 +19,21 @@ pub enum Profile {
     Storage,
     /// Snapshots, compactions and trims every few entries.
     Snapshots,
+    /// Leaders read under a lease, and are cut off, paused and replaced while they believe in it.
+    Leases,
     /// Anything of the above.
     Mixed,
 }
 
 impl Profile {
     /// Those a seed draws from.
-    pub const DRAWN: [Self; 6] = [
+    pub const DRAWN: [Self; 7] = [
         Self::Uniform,
         Self::Churn,
         Self::Membership,
         Self::Storage,
         Self::Snapshots,
+        Self::Leases,
         Self::Mixed,
     ];
 
@@ -44,6 +47,7 @@ impl Profile {
             Self::Membership => "membership",
             Self::Storage => "storage",
             Self::Snapshots => "snapshots",
+            Self::Leases => "leases",
             Self::Mixed => "mixed",
         }
     }
@@ -136,6 +140,16 @@ impl Profile {
                 (&disks, 100),
                 (&orders, 300),
                 (&logs, 950),
+            ],
+            Self::Leases => [
+                (&network, 250),
+                (&parts, 300),
+                (&process, 500),
+                (&clocks, 250),
+                (&aimed, 600),
+                (&disks, 50),
+                (&orders, 500),
+                (&logs, 50),
             ],
             Self::Mixed => [
                 (&network, 300),
@@ -282,6 +296,10 @@ pub struct Plan {
     pub pipeline: u32,
     /// True microseconds between a client's requests, `[lo, hi)`.
     pub think_us: (u64, u64),
+    /// What part of an election timeout a client waits for an answer: one in so many.
+    pub client_patience: u64,
+    /// Of 10 requests that a client begins, how many read.
+    pub reads: u64,
     /// Records per batch at most.
     pub records_max: u64,
     /// Bytes per record at most.
@@ -326,6 +344,9 @@ impl Plan {
                 }
             }
         }
+        if profile == Profile::Leases {
+            faults = faults.with(Fault::Lease);
+        }
         let mut faults = faults.without(options.without);
         if faults.has(Fault::Lease) {
             // What leases are promised: equal timers, pre-vote and check-quorum.
@@ -366,6 +387,8 @@ impl Plan {
             clients: options.clients.unwrap_or(random.range(1, 5) as u32),
             pipeline: random.pick(&[1, 2, 4, 16]),
             think_us: (200, random.pick(&[2_000, 8_000, 40_000])),
+            client_patience: if profile == Profile::Leases { 8 } else { 2 },
+            reads: if profile == Profile::Leases { 6 } else { 2 },
             records_max: random.pick(&[1, 1, 4, 16]),
             record_bytes_max: random.pick(&[24, 100, 1_000]),
             delay_us: (50, random.range(100, heartbeat_us / 3 + 200)),
@@ -401,6 +424,8 @@ impl Plan {
             clients: options.clients.unwrap_or(2),
             pipeline: 4,
             think_us: (100_000, 300_000),
+            client_patience: 2,
+            reads: 2,
             records_max: 4,
             record_bytes_max: 100,
             delay_us: (50, 300),

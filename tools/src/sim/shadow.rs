@@ -30,6 +30,8 @@ pub struct Entry {
     pub producer_id: u64,
     /// The producer's number of it.
     pub producer_seq: u64,
+    /// When it was appended, by its leader's clock, microseconds since 1970.
+    pub append_time_us: u64,
     /// The simulated operation it came from, 0 for none: the first 8 bytes of its first record.
     pub operation: u64,
 }
@@ -51,6 +53,7 @@ impl Entry {
             first_seq: header.first_seq,
             producer_id: header.producer_id,
             producer_seq: header.producer_seq,
+            append_time_us: header.append_time_us,
             operation,
         }
     }

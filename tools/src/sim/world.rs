@@ -665,6 +665,12 @@ impl World {
             return Ok(());
         }
         let client = &mut self.clients[reply.client];
+        client
+            .check(reply, &self.plan, self.oracle.committed.producers_opened())
+            .map_err(|what| Violation {
+                invariant: "exactly_once_6_3",
+                what,
+            })?;
         if let (Some((first, next)), Some(operation)) =
             (reply.tail, client.operation(reply.request_id))
             && let Purpose::Read(before) = operation.purpose

@@ -11,13 +11,14 @@ use crate::sim::mutants::{Bug, Catch, hunt, script_that_finds};
 use super::{named, say, usage, workers_default};
 
 /// The profiles of a hunt, in turn: churn more often, since what is deep is found by it.
-const HUNT: [Profile; 8] = [
+const HUNT: [Profile; 9] = [
     Profile::Churn,
     Profile::Uniform,
     Profile::Membership,
     Profile::Churn,
     Profile::Storage,
     Profile::Snapshots,
+    Profile::Leases,
     Profile::Churn,
     Profile::Mixed,
 ];

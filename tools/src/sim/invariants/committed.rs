@@ -32,6 +32,7 @@ pub struct Committed {
     logs: BTreeMap<u64, LogModel>,
     /// Where each operation of a client ended up.
     operations: BTreeMap<u64, u64>,
+    producers_opened: u64,
     /// The highest sequence of each producer, and where.
     producers: BTreeMap<u64, (u64, u64)>,
 }
@@ -57,6 +58,12 @@ impl Committed {
     #[must_use]
     pub fn log(&self, log_id: u64) -> Option<LogModel> {
         self.logs.get(&log_id).copied()
+    }
+
+    /// Producers that were registered.
+    #[must_use]
+    pub fn producers_opened(&self) -> u64 {
+        self.producers_opened
     }
 
     /// All named logs, by number.
@@ -86,6 +93,18 @@ impl Committed {
     /// # Errors
     /// The name of the broken invariant and what was seen.
     pub fn push(&mut self, entry: Entry, commit_term: u64) -> Result<(), Contradiction> {
+        let before = self
+            .entries
+            .last()
+            .map_or(0, |last| last.entry.append_time_us);
+        if entry.append_time_us < before {
+            let what = format!(
+                "entry {} was appended at {} us, the one before it at {before} us",
+                self.last_index() + 1,
+                entry.append_time_us
+            );
+            return Err(("append_times_never_run_backwards", what));
+        }
         self.entries.push(CommittedEntry { entry, commit_term });
         let index = self.last_index();
         match entry.kind {
@@ -100,6 +119,10 @@ impl Committed {
                 Ok(())
             }
             EntryKind::Data => self.push_data(index, entry),
+            EntryKind::ProducerRegister => {
+                self.producers_opened += 1;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

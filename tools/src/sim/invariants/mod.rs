@@ -101,6 +101,7 @@ pub(crate) mod tests {
             first_seq: u64::from(crc),
             producer_id: 0,
             producer_seq: 0,
+            append_time_us: 0,
             operation: u64::from(crc),
         }
     }
