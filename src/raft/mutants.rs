@@ -164,6 +164,8 @@ mutants! {
         "A snapshot holds no producers."
     SnapshotWithoutMembers "snapshot-without-members"
         "A snapshot does not hold the members."
+    RefusalUnconfirmed "refusal-unconfirmed"
+        "A leader that was replaced while it stood still refuses for good what it does not know."
     TrimForgetsFirstBatch "trim-forgets-first-batch"
         "A trim leaves the first batch held without a mark, and what is needed moves back."
     SnapshotBeyondTrim "snapshot-beyond-trim"

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{Answer, EntryLog, Fatal, Now, Refusal, Replica, ReplyTo};
 use crate::raft::ReadError;
+use crate::raft::mutants::{Mutant, is_planted};
 use drave_batch::wire::ErrorCode;
 
 /// Tickets of this module; the owner's count from 0 and never come here.
@@ -31,6 +32,10 @@ impl Replica {
     ) -> Result<(), Fatal> {
         if let Err(unauthorised) = self.check_authority(now) {
             self.refuse(reply, unauthorised);
+            return Ok(());
+        }
+        if is_planted(Mutant::RefusalUnconfirmed) {
+            self.refuse(reply, refusal);
             return Ok(());
         }
         let ticket = FIRST_TICKET + self.refusals.tickets_given;

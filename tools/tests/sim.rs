@@ -55,6 +55,11 @@ fn snapshots_and_trims() {
 }
 
 #[test]
+fn reads_under_a_lease() {
+    run_profile(Profile::Leases);
+}
+
+#[test]
 fn anything_at_once() {
     run_profile(Profile::Mixed);
 }

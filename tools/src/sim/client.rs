@@ -544,3 +544,66 @@ impl Client {
         self.slot
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Options;
+    use super::*;
+    use drave_batch::wire::Appended;
+
+    fn with_an_append(expect_seq: u64) -> (Client, Plan) {
+        let mut plan = Plan::draw(&Options::of(1));
+        plan.limits.producers_max = 1_000;
+        let mut client = Client::new(0, &plan);
+        let Ask::Append { mut append, body } = client.batch(&plan, 1, 7, Some((9, 0))) else {
+            unreachable!("a batch is an append");
+        };
+        append.expect_seq = expect_seq;
+        let ask = Ask::Append { append, body };
+        client.begin(0, &mut 6, Purpose::Sequenced, ask, 0, &mut Vec::new());
+        (client, plan)
+    }
+
+    fn reply(answer: Answer) -> Reply {
+        Reply {
+            client: 0,
+            request_id: 7,
+            answer,
+            tail: None,
+            node: 0,
+            leader: None,
+        }
+    }
+
+    #[test]
+    fn an_append_elsewhere_than_it_was_to_be_is_found() {
+        let appended = |first_seq| {
+            reply(Answer::Appended(Appended {
+                first_seq,
+                log_id: 1,
+                record_count: 1,
+                duplicate: false,
+                producer_seq: 0,
+                term: 1,
+                index: 5,
+            }))
+        };
+        let (client, plan) = with_an_append(4);
+        assert!(client.check(&appended(4), &plan, 0).is_ok());
+        assert!(client.check(&appended(5), &plan, 0).is_err());
+        let (client, plan) = with_an_append(EXPECT_SEQ_NONE);
+        assert!(client.check(&appended(5), &plan, 0).is_ok());
+    }
+
+    #[test]
+    fn a_producer_that_cannot_have_been_forgotten_and_is_not_known_is_found() {
+        let refused = reply(Answer::Refused(Refusal::new(
+            ErrorCode::UnknownProducer,
+            "",
+        )));
+        let (client, mut plan) = with_an_append(EXPECT_SEQ_NONE);
+        assert!(client.check(&refused, &plan, 20).is_err());
+        plan.limits.producers_max = 3;
+        assert!(client.check(&refused, &plan, 20).is_ok());
+    }
+}

@@ -98,7 +98,6 @@ mod tests {
             record_count: 1,
             duplicate: false,
             producer_seq: 0,
-            append_time_us: 0,
             term: 1,
             index,
         }

@@ -79,6 +79,21 @@ mod tests {
     }
 
     #[test]
+    fn times_that_run_backwards_are_found() {
+        let at = |append_time_us| Entry {
+            append_time_us,
+            ..data(2, 1, 1)
+        };
+        let mut committed = committed();
+        assert!(committed.push(at(7), 1).is_ok());
+        let earlier = Entry {
+            append_time_us: 6,
+            ..data(3, 2, 2)
+        };
+        assert!(committed.push(earlier, 1).is_err());
+    }
+
+    #[test]
     fn what_was_refused_and_is_there_is_found() {
         let mut checker = ExactlyOnce::default();
         checker.refused(7);
