@@ -23,7 +23,7 @@ mod terms;
 mod wal;
 
 pub use buffer::Blocks;
-pub use engine::memory::{Behaviour, CrashMode, MemoryDisk};
+pub use engine::memory::{Behaviour, CrashMode, CrashPart, MemoryDisk};
 pub use engine::{Completion, Engine, Operation, Source, Target};
 pub use error::{
     AppendError, ChangeError, Corruption, CorruptionKind, Failure, OpenError, Proof, ReadError,

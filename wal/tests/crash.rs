@@ -4,11 +4,23 @@
 
 mod common;
 
+use std::collections::HashSet;
+
+use common::model::{Appended, Change, Model};
 use common::{body, header, read_all};
-use drave_wal::{AppendError, Behaviour, CrashMode, Event, MemoryDisk, OpenError, Options, Wal};
+use drave_wal::{
+    AppendError, Behaviour, CrashMode, CrashPart, MemoryDisk, OpenError, Options, Wal,
+};
 
 const STEPS: usize = 70;
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 40;
+const KILLED_SEEDS: u64 = 6;
+/// Up to so many parts every subset of them is tried.
+const PARTS_MAX: usize = 8;
+/// Images of each mode where there are more parts.
+const SAMPLES: usize = 16;
+/// The recovery of one image in so many is crashed as well.
+const SECOND_EVERY: u64 = 37;
 
 /// A small generator: the same seed, the same workload.
 struct Random(u64);
@@ -20,137 +32,6 @@ impl Random {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Append { index: u64, crc: u32 },
-    Truncate { from: u64 },
-    Reset { next_index: u64, crc: u32 },
-}
-
-/// Everything asked of the log, in order, and how much of it is known durable.
-#[derive(Clone, Debug, Default)]
-struct Model {
-    changes: Vec<Change>,
-    /// The first so many changes are known durable.
-    acknowledged: usize,
-    /// Per meta value, from sequence 1: how many changes came before it.
-    metas: Vec<usize>,
-    meta_acknowledged: u64,
-    first_index_max: u64,
-}
-
-/// The log after some changes: header checksums from `base` on.
-#[derive(Clone, Debug)]
-struct State {
-    base: u64,
-    base_crc: u32,
-    crcs: Vec<u32>,
-}
-
-impl State {
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Append { index, crc } => {
-                assert_eq!(*index, self.base + self.crcs.len() as u64);
-                self.crcs.push(*crc);
-            }
-            Change::Truncate { from } => self.crcs.truncate((from - self.base) as usize),
-            Change::Reset { next_index, crc } => {
-                *self = Self {
-                    base: *next_index,
-                    base_crc: *crc,
-                    crcs: Vec::new(),
-                };
-            }
-        }
-    }
-
-    fn is(&self, wal: &Wal, crcs: &[u32], first_index_max: u64) -> bool {
-        let first = wal.first_index();
-        let next = self.base + self.crcs.len() as u64;
-        first >= self.base
-            && first <= self.base.max(first_index_max).min(next)
-            && wal.last_index() + 1 == next
-            && self.crcs[(first - self.base) as usize..] == *crcs
-            && (!self.crcs.is_empty() || wal.last_crc() == self.base_crc)
-    }
-}
-
-impl Model {
-    /// Takes note of events: an entry reported durable makes every change up to its last append durable.
-    fn note(&mut self, events: &[Event], wal: &Wal) {
-        for event in events {
-            match event {
-                Event::Durable(flushed) => {
-                    let made = self.changes.iter().rposition(|change| match change {
-                        Change::Append { index, .. } => *index == flushed.index(),
-                        Change::Reset { next_index, .. } => next_index - 1 == flushed.index(),
-                        Change::Truncate { .. } => false,
-                    });
-                    self.acknowledged = self.acknowledged.max(made.unwrap() + 1);
-                    if flushed.index() >= wal.first_index() {
-                        assert_eq!(wal.term(flushed.index()), Some(flushed.term()));
-                    }
-                }
-                Event::MetaDurable(meta) => {
-                    assert!(meta.sequence() > self.meta_acknowledged);
-                    self.meta_acknowledged = meta.sequence();
-                }
-                _ => {}
-            }
-        }
-        self.first_index_max = self.first_index_max.max(wal.first_index());
-    }
-
-    /// Checks a recovered log against everything it may and must be; how many changes it holds.
-    fn check(&self, wal: &Wal) -> usize {
-        let crcs: Vec<u32> = read_all(wal).iter().map(|entry| entry.crc).collect();
-        let mut state = State {
-            base: 1,
-            base_crc: 0,
-            crcs: Vec::new(),
-        };
-        let mut found = None;
-        for count in 0..=self.changes.len() {
-            if count > 0 {
-                state.apply(&self.changes[count - 1]);
-            }
-            if count >= self.acknowledged && state.is(wal, &crcs, self.first_index_max) {
-                found = Some(count);
-                break;
-            }
-        }
-        let count = found.unwrap_or_else(|| {
-            panic!(
-                "[{}, {}] is no state from change {} on; {:?}",
-                wal.first_index(),
-                wal.last_index(),
-                self.acknowledged,
-                wal.recovery()
-            )
-        });
-        let sequence = wal.meta().map_or(0, |value| {
-            u64::from_le_bytes(value[..8].try_into().unwrap())
-        });
-        assert!(
-            sequence >= self.meta_acknowledged,
-            "meta {sequence} < {}",
-            self.meta_acknowledged
-        );
-        assert!(sequence <= self.metas.len() as u64);
-        let needed = self
-            .metas
-            .iter()
-            .take_while(|before| **before < count)
-            .count() as u64;
-        assert!(
-            sequence >= needed,
-            "entries came before meta {needed}, found {sequence}"
-        );
-        count
     }
 }
 
@@ -184,10 +65,12 @@ fn step(wal: &mut Wal, random: &mut Random, model: &mut Model, term: &mut u64) {
             *term += u64::from(random.below(8) == 0);
             let body = body(index, *term, random.below(5_000) as usize);
             match wal.append(&mut header(index, *term, &body), &body) {
-                Ok(()) => model.changes.push(Change::Append {
+                Ok(()) => model.changes.push(Change::Append(Appended {
                     index,
+                    term: *term,
+                    bytes: body.len(),
                     crc: wal.last_crc(),
-                }),
+                })),
                 Err(AppendError::Failed(_)) => {}
                 Err(error) => panic!("{error}"),
             }
@@ -255,10 +138,60 @@ fn drive(disk: &MemoryDisk, seed: u64) -> Model {
     model
 }
 
+/// What was tried.
+#[derive(Default)]
+struct Tally {
+    images: u64,
+    second: u64,
+    distinct: HashSet<u64>,
+    torn: u64,
+    resets: u64,
+}
+
+/// Every image that a crash now may leave where there are few, a sample of them by `seed` where there are
+/// many; each once.
+fn images(disk: &MemoryDisk, seed: u64) -> Vec<MemoryDisk> {
+    let mut images = Vec::new();
+    let mut seen = HashSet::new();
+    let mut take = |image: MemoryDisk| {
+        if seen.insert(image.fingerprint()) {
+            images.push(image);
+        }
+    };
+    let all_of = |part: CrashPart, take: &mut dyn FnMut(MemoryDisk)| {
+        for choice in 0..1u64 << disk.unflushed(part) {
+            let (image, mut bits) = (disk.fork(), choice);
+            image.crash_keeping(part, || {
+                bits = bits.rotate_right(1);
+                bits >> 63 == 1
+            });
+            take(image);
+        }
+    };
+    if disk.unflushed(CrashPart::Sector) <= PARTS_MAX {
+        all_of(CrashPart::Sector, &mut take);
+        return images;
+    }
+    let mut modes = vec![CrashMode::Tear; SAMPLES];
+    modes.extend([CrashMode::Reorder; SAMPLES]);
+    if disk.unflushed(CrashPart::Change) <= PARTS_MAX {
+        all_of(CrashPart::Change, &mut take);
+    } else {
+        modes.extend([CrashMode::Drop, CrashMode::Keep]);
+        modes.extend([CrashMode::Some; SAMPLES]);
+    }
+    for (position, mode) in modes.into_iter().enumerate() {
+        let image = disk.fork();
+        image.crash(mode, seed ^ ((position as u64 + 1) << 40));
+        take(image);
+    }
+    images
+}
+
 /// Recovers, appends, and recovers once more.
 fn check_usable(disk: &MemoryDisk, model: &Model, seed: u64) {
     let mut wal = open(disk, seed).unwrap();
-    model.check(&wal);
+    model.check(&wal).unwrap();
     let term = wal.term(wal.last_index()).unwrap() + 1;
     for _ in 0..4 {
         common::append(&mut wal, term, 3_000);
@@ -271,64 +204,107 @@ fn check_usable(disk: &MemoryDisk, model: &Model, seed: u64) {
     assert_eq!(read_all(&wal), expected);
 }
 
-/// Crashes the recovery itself at each of its operations in turn, from `every`-th to `every`-th.
-fn crash_recovery(disk: &MemoryDisk, model: &Model, seed: u64) -> u64 {
-    let mut images = 0;
+/// Crashes the recovery of `disk` itself at each of its operations in turn, `crashes` ways each.
+fn crash_recovery(disk: &MemoryDisk, model: &Model, seed: u64, crashes: u64, tally: &mut Tally) {
     for at in 1.. {
-        let image = disk.fork();
-        image.power_off_at(image.operations() + at);
-        let opened = open(&image, seed + at);
-        if !image.is_off() {
+        let recovering = disk.fork();
+        recovering.power_off_at(recovering.operations() + at);
+        let opened = open(&recovering, seed + at);
+        if !recovering.is_off() {
             assert!(opened.is_ok());
-            break;
+            return;
         }
         drop(opened);
-        image.crash(CrashMode::ALL[(seed + at) as usize % 5], seed ^ at);
-        model.check(&open(&image, seed + at + 1).unwrap());
-        images += 1;
+        for crash in 0..crashes {
+            let image = recovering.fork();
+            let mode = CrashMode::ALL[(seed + at + crash) as usize % 5];
+            image.crash(mode, seed ^ at ^ (crash << 40));
+            tally.second += 1;
+            tally.distinct.insert(image.fingerprint());
+            let wal = open(&image, seed + at + 1)
+                .unwrap_or_else(|error| panic!("recovery crashed at {at}, {mode:?}: {error}"));
+            model.check(&wal).unwrap();
+        }
     }
-    images
+}
+
+fn is_reset(change: &&Change) -> bool {
+    matches!(change, Change::Reset { .. })
 }
 
 #[test]
 fn every_operation_survives_a_crash() {
-    let (mut images, mut second, mut torn, mut resets) = (0u64, 0u64, 0u64, 0u64);
+    let mut tally = Tally::default();
     for seed in 1..=SEEDS {
-        println!("seed {seed}");
         let whole = MemoryDisk::new();
         let model = drive(&whole, seed);
         let operations = whole.operations();
-        resets += model
-            .changes
-            .iter()
-            .filter(|change| matches!(change, Change::Reset { .. }))
-            .count() as u64;
+        tally.resets += model.changes.iter().filter(is_reset).count() as u64;
         for at in 1..=operations + 1 {
             let disk = MemoryDisk::new();
             disk.power_off_at(at);
             let model = drive(&disk, seed);
-            for mode in CrashMode::ALL {
-                let image = disk.fork();
-                let mixed = seed * 1_000_003 + at * 31;
-                image.crash(mode, mixed);
-                let wal = open(&image, mixed).unwrap_or_else(|error| {
-                    panic!("seed {seed}, operation {at}, {mode:?}: {error}")
-                });
-                model.check(&wal);
-                torn += u64::from(wal.recovery().torn.is_some());
+            let mixed = seed * 1_000_003 + at * 31;
+            for (position, image) in images(&disk, mixed).into_iter().enumerate() {
+                tally.images += 1;
+                tally.distinct.insert(image.fingerprint());
+                let again = (tally.images.is_multiple_of(SECOND_EVERY)).then(|| image.fork());
+                let named = |error: &dyn std::fmt::Display| -> ! {
+                    panic!("seed {seed}, operation {at}, image {position}: {error}")
+                };
+                let wal = open(&image, mixed).unwrap_or_else(|error| named(&error));
+                model.check(&wal).unwrap_or_else(|error| named(&error));
+                tally.torn += u64::from(wal.recovery().torn.is_some());
                 drop(wal);
-                images += 1;
-                if (at + seed) % 7 == 0 {
-                    let image = disk.fork();
-                    image.crash(mode, mixed);
-                    second += crash_recovery(&image, &model, mixed);
+                if let Some(image) = again {
+                    crash_recovery(&image, &model, mixed, 1, &mut tally);
                     check_usable(&image, &model, mixed);
                 }
             }
         }
+        println!(
+            "seed {seed}: {operations} operations; so far {} images, {} of a crash during recovery, {} distinct",
+            tally.images,
+            tally.second,
+            tally.distinct.len()
+        );
     }
     println!(
-        "{images} images, {second} of a second crash, {torn} with a torn end, {resets} resets"
+        "{} crash images and {} of a second crash during recovery, {} of them distinct; {} with a torn end, {} resets",
+        tally.images,
+        tally.second,
+        tally.distinct.len(),
+        tally.torn,
+        tally.resets
     );
-    assert!(images > 5_000 && second > 500 && torn > 50 && resets > 0);
+    assert!(tally.distinct.len() >= 100_000 && tally.images >= 100_000);
+    assert!(tally.second > 10_000 && tally.torn > 1_000 && tally.resets > 0);
+}
+
+/// A process that dies alone leaves what it wrote for all to see, and not flushed: what recovery then builds
+/// on must not be what a loss of power takes away.
+#[test]
+fn a_killed_process_and_then_a_loss_of_power_during_recovery() {
+    let mut tally = Tally::default();
+    for seed in 1..=KILLED_SEEDS {
+        let whole = MemoryDisk::new();
+        drive(&whole, seed);
+        for at in 1..=whole.operations() + 1 {
+            let disk = MemoryDisk::new();
+            disk.power_off_at(at);
+            let model = drive(&disk, seed);
+            disk.restart();
+            tally.images += 1;
+            let mixed = seed * 1_000_003 + at * 37;
+            crash_recovery(&disk, &model, mixed, 5, &mut tally);
+            check_usable(&disk, &model, mixed);
+        }
+    }
+    println!(
+        "{} kills, {} losses of power during the recovery, {} distinct images",
+        tally.images,
+        tally.second,
+        tally.distinct.len()
+    );
+    assert!(tally.images > 1_000 && tally.second > 10_000);
 }

@@ -1,6 +1,8 @@
 //! What the tests share: making batches, driving a log, and a model of what it must hold.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod model;
+
 use bytes::Bytes;
 use drave_batch::{BatchHeader, BatchRef, Batches, EntryKind};
 use drave_wal::{ChangeError, Event, Options, Read, ReadError, Wal};

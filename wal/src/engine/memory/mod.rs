@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-pub use disk::CrashMode;
+pub use disk::{CrashMode, CrashPart};
 use disk::{Disk, Random};
 
 use super::steps::{self, Files};
@@ -132,6 +132,31 @@ impl MemoryDisk {
     /// What a loss of power at this moment leaves, by mode and seed. The power is on again after.
     pub fn crash(&self, mode: CrashMode, seed: u64) {
         self.lock().disk.crash(mode, seed);
+    }
+
+    /// How many parts, of the given kind, are not flushed: a crash now may leave any subset of them.
+    #[must_use]
+    pub fn unflushed(&self, part: CrashPart) -> usize {
+        self.lock().disk.unflushed(part)
+    }
+
+    /// What a loss of power at this moment leaves if exactly those parts survive for which `keep` is true; it
+    /// is asked once for each, in an order that does not change. The power is on again after.
+    pub fn crash_keeping(&self, part: CrashPart, mut keep: impl FnMut() -> bool) {
+        self.lock().disk.crash_keeping(part, &mut keep);
+    }
+
+    /// A number that disks with the same names and the same durable content share, and others hardly ever:
+    /// how many different images a test has seen.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.lock().disk.fingerprint()
+    }
+
+    /// The process died and the machine lives on: everything is as it was seen last, and what was not flushed
+    /// is still not flushed. Ends a loss of power too, as if it had only been the process.
+    pub fn restart(&self) {
+        self.lock().disk.restart();
     }
 
     /// The files and their lengths.
