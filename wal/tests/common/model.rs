@@ -68,8 +68,8 @@ impl State {
             return false;
         }
         let held = &self.entries[(first - self.base) as usize..];
-        held.iter().map(|entry| entry.crc).eq(crcs.iter().copied())
-            && (!self.entries.is_empty() || wal.last_crc() == self.base_crc)
+        let last_crc = self.entries.last().map_or(self.base_crc, |entry| entry.crc);
+        held.iter().map(|entry| entry.crc).eq(crcs.iter().copied()) && wal.last_crc() == last_crc
     }
 }
 
@@ -99,6 +99,26 @@ pub struct Model {
 }
 
 impl Model {
+    /// The log as it was found becomes what everything is compared with from here on.
+    pub fn start_over(&mut self, wal: &Wal, held: Held) {
+        for change in self.changes.drain(..).take(held.changes) {
+            self.start.apply(&change);
+        }
+        let trimmed = (wal.first_index() - self.start.base) as usize;
+        self.start.entries.drain(..trimmed);
+        *self = Self {
+            start: State {
+                base: wal.first_index(),
+                base_crc: wal.last_crc(),
+                entries: std::mem::take(&mut self.start.entries),
+            },
+            metas_before: held.meta,
+            meta_acknowledged: held.meta,
+            first_index_max: wal.first_index(),
+            ..Self::default()
+        };
+    }
+
     /// The number of the last meta value written.
     pub fn meta_last(&self) -> u64 {
         self.metas_before + self.metas.len() as u64

@@ -1,0 +1,88 @@
+# What the checks on real file systems share: loop devices, mounts, the writer, and putting all of it away.
+# To be sourced. Leaves: $dir (temporary), $torture (the program), skip, fail, device, make_fs, cleanup.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+torture=${TORTURE:-$root/target/debug/examples/torture}
+
+skip() { echo "skipped: $*"; exit 0; }
+fail() { echo "FAILED: $*; left for inspection: $dir" >&2; keep=1; exit 1; }
+
+[ "$(id -u)" = 0 ] || skip "mounting needs root"
+for program in losetup mkfs.ext4 mount umount "$@"; do
+  command -v "$program" >/dev/null || skip "$program is not installed"
+done
+[ -e /dev/loop-control ] || skip "there are no loop devices"
+
+[ -n "${TORTURE:-}" ] || cargo build --quiet -p drave-wal --example torture --manifest-path "$root/Cargo.toml"
+dir=$(mktemp -d "${TMPDIR:-/tmp}/drave-disk-XXXXXX")
+mkdir "$dir/mnt"
+journal=$dir/journal
+loops=() mounts=() groups=() pids=()
+
+cleanup() {
+  local status=$?
+  trap - EXIT
+  for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+  wait 2>/dev/null || true
+  local at
+  for ((at = ${#mounts[@]} - 1; at >= 0; at--)); do
+    fsfreeze -u "${mounts[$at]}" 2>/dev/null || true
+    # A frozen or failed file system may need a moment until its last user is gone.
+    for _ in $(seq 50); do
+      mountpoint -q "${mounts[$at]}" || break
+      umount "${mounts[$at]}" 2>/dev/null || sleep 0.1
+    done
+  done
+  for loop in "${loops[@]}"; do losetup -d "$loop" 2>/dev/null || true; done
+  for group in "${groups[@]}"; do rmdir "$group" 2>/dev/null || true; done
+  [ -n "${keep:-}" ] || rm -rf "$dir"
+  exit "$status"
+}
+trap cleanup EXIT
+
+# device FILE BYTES: a loop device over a new sparse file; its name in $loop
+device() {
+  truncate -s "$2" "$1"
+  loop=$(losetup -f --show "$1") || skip "no loop device can be set up"
+  loops+=("$loop")
+}
+
+# make_fs KIND DEVICE [MKFS OPTIONS…]
+make_fs() {
+  local kind=$1 on=$2
+  shift 2
+  case $kind in
+    ext4) mkfs.ext4 -q -F "$@" "$on" ;;
+    xfs) mkfs.xfs -q -f "$@" "$on" ;;
+  esac
+}
+
+mount_at() {
+  mount "$@"
+  mounts+=("${!#}")
+}
+
+# writes ENGINE SECONDS [OPTIONS…]: the writer in the background; its number in $writer
+writes() {
+  local engine=$1 seconds=$2
+  shift 2
+  "$torture" write "$dir/mnt/wal" "$journal" --engine "$engine" --seconds "$seconds" \
+    --seed "$RANDOM" "$@" >"$dir/writer.log" 2>&1 &
+  writer=$!
+  pids=("$writer")
+}
+
+# ended: waits for the writer; its exit status in $status
+ended() {
+  status=0
+  wait "$writer" 2>/dev/null || status=$?
+  pids=()
+}
+
+# checks ENGINE: the log must be what the journal says
+checks() {
+  "$torture" check "$dir/mnt/wal" "$journal" --engine "$1" >"$dir/check.log" 2>&1 ||
+    { cat "$dir/writer.log" "$dir/check.log" >&2; fail "the log is not what was acknowledged"; }
+}
+
+engine_of() { if (($1 % 2)); then echo io_uring; else echo posix; fi; }
