@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::Exit;
 
+pub mod bench;
 pub mod member;
 pub mod sim;
 
@@ -80,6 +81,9 @@ pub enum Command {
     History(HistoryCommand),
     /// Run whole clusters in simulation, with faults, checking every step
     Sim(sim::SimArgs),
+    /// Measure against the raw machine
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// Commands about logs.
@@ -545,7 +549,7 @@ pub struct HistoryCheckArgs {
     pub file: PathBuf,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration =
         humantime::parse_duration(text).map_err(|error| format!("{error} (try 500ms, 10s, 2m)"))?;
     if duration.is_zero() {

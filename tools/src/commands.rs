@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod append;
+pub mod bench;
 pub mod chaos;
 pub mod demo;
 pub mod dev;

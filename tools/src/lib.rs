@@ -5,6 +5,7 @@
 //! here: the node is `drave`, the client is `drave-client`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bench;
 pub mod chaos;
 pub mod cli;
 pub mod cluster;
@@ -26,6 +27,7 @@ use std::io::Write;
 
 use clap::Parser;
 
+use crate::cli::bench::BenchCommand;
 use crate::cli::member::{LeaderCommand, MemberCommand};
 use crate::cli::{Cli, Command, HistoryCommand, LogCommand};
 use crate::errors::CliError;
@@ -77,6 +79,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Chaos(arguments) => commands::chaos::run(arguments),
         Command::History(HistoryCommand::Check(arguments)) => commands::history::check(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),
+        Command::Bench(BenchCommand::Wal(arguments)) => commands::bench::wal(&arguments),
     }
 }
 

@@ -65,6 +65,8 @@ impl MetaFlushed {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Statistics {
+    /// Groups handed to the engine; those above `groups` are in flight.
+    pub groups_started: u64,
     /// Groups whose flush completed.
     pub groups: u64,
     /// Of these, those that are part of the durable prefix.

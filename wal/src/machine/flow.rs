@@ -87,6 +87,7 @@ impl Machine {
         self.last_kind = group.kind;
         self.apply(&header, offset);
         self.active().end_offset = offset + blocks.len() as u64;
+        self.statistics.groups_started += 1;
         self.statistics.written_bytes += blocks.len() as u64;
         self.statistics.batches += u64::from(group.batch_count);
         let number = self.start_write(offset, blocks);

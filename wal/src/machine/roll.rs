@@ -144,6 +144,7 @@ impl Machine {
             self.durable_group_seq == roll.seal_seq - 1 || is_planted(Mutant::SealNotAwaited),
             "a seal follows what is durable"
         );
+        self.statistics.groups_started += 1;
         let number = self.start_write(roll.seal_offset, seal.blocks);
         self.flights.push_back(Flight {
             number,
