@@ -17,7 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = match arguments.get(1).map(String::as_str) {
         Some("io_uring") => EngineChoice::IoUring,
         Some("posix") => EngineChoice::Posix,
-        _ => return Err("usage: instructions io_uring|posix APPENDS [BODY_BYTES [WAITING]]".into()),
+        _ => {
+            return Err("usage: instructions io_uring|posix APPENDS [BODY_BYTES [WAITING]]".into());
+        }
     };
     let (appends, bytes, waiting) = (number(2, 0)?, number(3, 128)?, number(4, 4_096)?);
     let directory = std::env::temp_dir().join(format!("drave-instructions-{}", std::process::id()));

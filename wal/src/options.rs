@@ -31,7 +31,7 @@ pub struct Options {
     /// Bytes of batches kept in memory for readers once they are durable.
     pub tail_bytes_max: u64,
     /// Prepared segment files to keep ready; at least 2, since on a full disk the last one is kept back for
-    /// truncations.
+    /// truncations. Files of retired segments are kept up to twice as many while the disk has room.
     pub spares: u32,
     /// Which store the log belongs to; a directory of another one is refused.
     pub store_id: u128,

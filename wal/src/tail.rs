@@ -62,9 +62,10 @@ impl Tail {
         self.pieces.back().map_or(0, |piece| piece.chunk.room())
     }
 
-    /// Starts a group with room for at least `bytes` of payload.
-    pub(crate) fn open_group(&mut self, bytes: usize) {
-        if self.room() < bytes {
+    /// Starts a group with room for at least `bytes` of payload. Memory with less than `worthwhile_bytes`
+    /// left is not used any more.
+    pub(crate) fn open_group(&mut self, bytes: usize, worthwhile_bytes: usize) {
+        if self.room() < bytes.max(worthwhile_bytes.min(self.chunk_bytes / 2)) {
             let needed = crate::format::whole_blocks(crate::format::GROUP_HEADER_BYTES + bytes);
             let chunk = match self.pool.pop() {
                 Some(chunk) if chunk.capacity() >= needed => chunk,

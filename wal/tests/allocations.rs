@@ -90,7 +90,10 @@ fn check(engine: EngineChoice) {
     let total = 200_000;
     let (appending, all) = run(&mut wal, &body, 4_096, total);
     let rolls = wal.statistics().rolls - rolls;
-    println!("{}: {total} appends, {rolls} rolls: {appending} allocations in append, {all} in all", wal.engine_name());
+    println!(
+        "{}: {total} appends, {rolls} rolls: {appending} allocations in append, {all} in all",
+        wal.engine_name()
+    );
     assert!(rolls > 0, "segments ended meanwhile");
     assert_eq!(appending, 0, "appending allocates nothing");
     // What rolls and groups need (a name, a block, a list for a helper) is of no account per append.

@@ -80,6 +80,44 @@ fn parse_mount(line: &str) -> Option<(&str, &str, &str)> {
     Some((point, right.next()?, right.next()?))
 }
 
+/// Processor time of the whole machine so far: busy ticks and all ticks.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticks {
+    busy: u64,
+    all: u64,
+}
+
+impl Ticks {
+    /// Now; none where the kernel does not say.
+    #[must_use]
+    pub fn now() -> Option<Self> {
+        parse_ticks(fs::read_to_string("/proc/stat").ok()?.lines().next()?)
+    }
+
+    /// Percent of the machine's processor time since `earlier` that was busy.
+    #[must_use]
+    pub fn busy_percent_since(self, earlier: Self) -> f64 {
+        let all = self.all.saturating_sub(earlier.all).max(1);
+        100.0 * self.busy.saturating_sub(earlier.busy) as f64 / all as f64
+    }
+}
+
+/// The first line of `/proc/stat`: user, nice, system, idle, waiting for I/O, and so on.
+fn parse_ticks(line: &str) -> Option<Ticks> {
+    let numbers: Vec<u64> = line
+        .strip_prefix("cpu ")?
+        .split_whitespace()
+        .take(8)
+        .map(|word| word.parse().ok())
+        .collect::<Option<_>>()?;
+    let all = numbers.iter().sum();
+    let idle = numbers.get(3)? + numbers.get(4)?;
+    Some(Ticks {
+        busy: all - idle,
+        all,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +128,15 @@ mod tests {
         assert_eq!(parse_mount(line), Some(("/mnt2", "ext4", "/dev/root")));
         assert_eq!(parse_mount("36 35 98:0"), None);
         assert_eq!(parse_mount("a - b"), None);
+    }
+
+    #[test]
+    fn processor_ticks_are_understood() {
+        let ticks = |line| parse_ticks(line).map(|ticks| (ticks.busy, ticks.all));
+        assert_eq!(ticks("cpu  1 2 3 100 50 4 5 6 7 8"), Some((21, 171)));
+        assert_eq!(ticks("cpu  1 2 x 100"), None);
+        assert_eq!(ticks("cpu0 1 2 3 4 5"), None);
+        assert_eq!(ticks(""), None);
     }
 
     #[test]

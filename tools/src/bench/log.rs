@@ -19,6 +19,9 @@ const TURN_BYTES: usize = 64 << 10;
 /// A flush started no later than this after the one before it ended follows it back to back.
 pub const BACK_TO_BACK: Duration = Duration::from_micros(50);
 
+/// A call that took longer did sleep.
+const ASLEEP: Duration = Duration::from_micros(20);
+
 /// What one run of the log showed.
 #[derive(Clone, Debug)]
 pub struct LogRun {
@@ -145,6 +148,15 @@ impl Occupation {
         self.seen_running = Instant::now();
     }
 
+    /// Sleeps until something ends; if it slept at all, that was running until now.
+    fn wait(&mut self, wal: &mut Wal) {
+        let since = Instant::now();
+        wal.wait();
+        if since.elapsed() > ASLEEP {
+            self.seen_running = Instant::now();
+        }
+    }
+
     fn after_poll(&mut self, wal: &Wal, looked_at: Instant) {
         self.completed = wal.statistics().groups;
         if self.completed < self.started {
@@ -217,7 +229,7 @@ impl<'a> Driver<'a> {
             self.wal.submit();
             self.occupation.after_submit(self.wal, &mut self.run);
             if is_full {
-                self.wal.wait();
+                self.occupation.wait(self.wal);
             }
             let looked_at = Instant::now();
             self.wal.poll(&mut events);
@@ -272,7 +284,8 @@ impl<'a> Driver<'a> {
     }
 }
 
-fn processor_time() -> Duration {
+/// Processor time that this process has used.
+pub(super) fn processor_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),

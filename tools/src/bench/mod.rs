@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Nanoseconds, three digits, whatever they are.
+/// Nanoseconds up to a minute, three digits.
 #[must_use]
 pub fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are allowed")
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
 /// Adds one latency; one beyond the histogram's range counts as the highest.
@@ -29,4 +29,19 @@ pub fn record(histogram: &mut Histogram<u64>, latency: Duration) {
 #[must_use]
 pub fn us_at(histogram: &Histogram<u64>, percentile: f64) -> f64 {
     histogram.value_at_percentile(percentile) as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_keep_three_digits_and_do_not_overflow() {
+        let mut found = histogram();
+        record(&mut found, Duration::from_micros(180));
+        assert!((us_at(&found, 50.0) - 180.0).abs() < 0.2);
+        record(&mut found, Duration::from_secs(3_600));
+        assert!(us_at(&found, 100.0) > 59e6);
+        assert_eq!(found.len(), 2);
+    }
 }

@@ -141,6 +141,8 @@ pub struct CaseReport {
     pub covered_percent: Spread,
     /// Processor time of the process per append, the load's own included.
     pub processor_ns_per_append: Spread,
+    /// Percent of the machine's processor time that other processes and the kernel's threads used meanwhile.
+    pub others_percent: Spread,
     /// From the call to the event.
     pub latency_us: Latency,
     /// Ends of segments.
@@ -257,6 +259,7 @@ fn case(case: &Case) -> CaseReport {
                 round.log.appends as f64,
             )
         }),
+        others_percent: over(&|round| round.others_percent),
         latency_us: Latency::of(&latency),
         rolls: Rolls {
             count: rounds.iter().map(|round| round.log.rolls).sum(),
@@ -376,6 +379,7 @@ impl Report {
             "p99.9",
             "back to back %",
             "covered %",
+            "others' cpu %",
         ]);
         for case in &self.cases {
             let ratios = &case.ratios;
@@ -389,6 +393,7 @@ impl Report {
                 format!("{:.2}", ratios.p999),
                 format!("{:.1}", case.back_to_back_percent.median),
                 format!("{:.1}", case.covered_percent.median),
+                format!("{:.0}", case.others_percent.median),
             ]);
         }
         render_table(table)

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use drave_wal::{ChangeError, EngineChoice, OpenError, Options, Wal};
 use tempfile::TempDir;
 
-use super::environment::Environment;
-use super::log::{Driver, LogError, LogRun};
+use super::environment::{Environment, Ticks};
+use super::log::{Driver, LogError, LogRun, processor_time};
 use super::raw::{RawFile, RawMode, RawRun};
 
 /// Bytes of each raw file.
@@ -51,6 +51,8 @@ pub struct RawSample {
 pub struct CaseRound {
     /// The log.
     pub log: LogRun,
+    /// Percent of the machine's processor time that others used while the log ran; 0 if not known.
+    pub others_percent: f64,
     /// The raw disk: first the loop that does what the engine does, one write at a time; then, where more
     /// than one append waits, several at once; last the other way to make writes durable.
     pub raw: Vec<RawSample>,
@@ -283,7 +285,14 @@ impl Bench {
     ) -> Result<CaseRound, BenchError> {
         let wal = &mut self.logs[engine];
         let is_ring = wal.engine_name() == "io_uring";
+        let (before, processor, started) = (Ticks::now(), processor_time(), Instant::now());
         let log = Driver::new(wal, body, waiting).run(time)?;
+        let own = 100.0 * (processor_time().saturating_sub(processor)).as_secs_f64()
+            / (started.elapsed().as_secs_f64() * self.environment.processors as f64);
+        let busy = before
+            .zip(Ticks::now())
+            .map_or(own, |(before, after)| after.busy_percent_since(before));
+        let others_percent = (busy - own).max(0.0);
         let (own, other) = match &self.direct {
             Some(direct) if is_ring => (direct, Some(&self.buffered)),
             Some(direct) => (&self.buffered, Some(direct)),
@@ -304,7 +313,11 @@ impl Bench {
                 run,
             });
         }
-        Ok(CaseRound { log, raw })
+        Ok(CaseRound {
+            log,
+            others_percent,
+            raw,
+        })
     }
 
     /// Closes the logs, opens them again reading everything, and looks for the last append of each.

@@ -44,7 +44,7 @@ impl PosixEngine {
     pub(crate) fn new(directory: Directory, why: &str) -> io::Result<Self> {
         let directory = Arc::new(directory);
         let mailbox = Mailbox::new()?;
-        let worker = Worker::start(Arc::clone(&directory), Arc::clone(&mailbox), false)?;
+        let worker = Worker::start(&directory, &mailbox, false)?;
         let (sender, receiver) = sync_channel(OPERATIONS_MAX);
         let own = Arc::clone(&mailbox);
         let thread = thread::Builder::new()

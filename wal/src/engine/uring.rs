@@ -97,7 +97,7 @@ impl UringEngine {
         let mailbox = Mailbox::new()?;
         ring.submitter()
             .register_eventfd(mailbox.event_fd().as_raw_fd())?;
-        let worker = Worker::start(Arc::clone(&directory), Arc::clone(&mailbox), direct)?;
+        let worker = Worker::start(&directory, &mailbox, direct)?;
         let how = if direct {
             "O_DIRECT|O_DSYNC writes"
         } else {

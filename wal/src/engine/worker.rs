@@ -1,7 +1,7 @@
-//! The helper thread of the real engines: everything that may block and is not a log write.
+//! The helper threads of the real engines: everything that may block and is not a log write.
 //!
 //! Also the place where completions of any thread meet: a bounded list and an eventfd that says it is not
-//! empty. It decides nothing; it does operations one after another in the order they come.
+//! empty. It decides nothing; each thread does its operations one after another in the order they come.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -102,38 +102,69 @@ impl Mailbox {
     }
 }
 
-/// A thread that does operations for one engine. Dropping it finishes what it has been given.
+/// Threads that do operations for one engine: one for what an append may come to wait for, one for what may
+/// take its time (making, renaming and removing files that are not in use), so that the end of a segment
+/// never waits behind the filling of a spare. Dropping it finishes what it has been given.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    prompt: Lane,
+    patient: Lane,
+}
+
+impl Worker {
+    /// Starts the threads; segments and meta file are opened past the page cache if `direct`.
+    pub(crate) fn start(
+        directory: &Arc<Directory>,
+        mailbox: &Arc<Mailbox>,
+        direct: bool,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            prompt: Lane::start("wal-files", directory, mailbox, direct)?,
+            patient: Lane::start("wal-spares", directory, mailbox, direct)?,
+        })
+    }
+
+    /// Hands an operation over.
+    pub(crate) fn send(&self, number: u64, operation: Operation) {
+        let lane = match operation {
+            Operation::Prepare { .. } | Operation::Retire { .. } | Operation::Remove { .. } => {
+                &self.patient
+            }
+            _ => &self.prompt,
+        };
+        lane.send(number, operation);
+    }
+}
+
+/// One of the threads, which does its operations one after another.
+#[derive(Debug)]
+struct Lane {
     sender: Option<SyncSender<(u64, Operation)>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Worker {
-    /// Starts the thread; segments and meta file are opened past the page cache if `direct`.
-    pub(crate) fn start(
-        directory: Arc<Directory>,
-        mailbox: Arc<Mailbox>,
+impl Lane {
+    fn start(
+        name: &str,
+        directory: &Arc<Directory>,
+        mailbox: &Arc<Mailbox>,
         direct: bool,
     ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel::<(u64, Operation)>(OPERATIONS_MAX);
+        let (mut files, mailbox) = (Arc::clone(directory), Arc::clone(mailbox));
         let work = move || {
-            let mut files = directory;
             while let Ok((number, operation)) = receiver.recv() {
                 mailbox.post([perform(&mut files, number, &operation, direct)]);
             }
         };
-        let thread = thread::Builder::new()
-            .name("wal-files".to_owned())
-            .spawn(work)?;
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
         Ok(Self {
             sender: Some(sender),
             thread: Some(thread),
         })
     }
 
-    /// Hands an operation over.
-    pub(crate) fn send(&self, number: u64, operation: Operation) {
+    fn send(&self, number: u64, operation: Operation) {
         let sender = self.sender.as_ref().expect("the sender lives until drop");
         sender
             .try_send((number, operation))
@@ -141,7 +172,7 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for Lane {
     fn drop(&mut self) {
         self.sender = None;
         if let Some(thread) = self.thread.take() {

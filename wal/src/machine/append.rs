@@ -12,6 +12,9 @@ const CONTROL_SHARE: u64 = 8;
 /// And at most so many bytes.
 const CONTROL_BYTES_MAX: u64 = 256 << 10;
 
+/// On a busy disk a group is begun only in memory that takes this share of a full one, as a divisor.
+const WORTHWHILE_SHARE: usize = 4;
+
 /// What an entry may use up when the disk is full.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Claim {
@@ -203,7 +206,15 @@ impl Machine {
         }
         // The group's first index is where the truncation cut, so it records the truncation itself.
         let cuts = self.pending_truncation.take().is_some();
-        self.tail.open_group(bytes);
+        // While the disk is busy the group will grow: the rest of a piece of memory would cut it short, and a
+        // small group costs a flush like a large one.
+        let is_busy = !self.flights.is_empty();
+        let worthwhile = if is_busy {
+            self.options.group_bytes_max as usize / WORTHWHILE_SHARE
+        } else {
+            0
+        };
+        self.tail.open_group(bytes, worthwhile);
         self.open = Some(OpenGroup {
             first_index: self.next_index,
             batch_count: 0,

@@ -81,6 +81,16 @@ impl Space {
         self.leaving.push_back(segment);
     }
 
+    /// Retired segments are kept up to twice the number that is made ahead, so that a log that is trimmed as
+    /// it grows makes no new files at all; on a full disk what is not needed is given back.
+    fn kept_max(&self) -> usize {
+        if self.exhausted {
+            self.target
+        } else {
+            2 * self.target
+        }
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
         self.leaving.is_empty()
             && self.flight.is_none()
@@ -102,7 +112,7 @@ impl Machine {
                 .leaving
                 .pop_front()
                 .expect("it was just looked at");
-            let wanted = self.space.ready.len() < self.space.target
+            let wanted = self.space.ready.len() < self.space.kept_max()
                 && segment.bytes == self.space.segment_bytes
                 && !segment.is_held();
             let spare = wanted.then(|| self.new_spare_number());
