@@ -237,7 +237,7 @@ impl Bench {
         };
         let environment = Environment::of(directory.path(), &at("buffered"))
             .map_err(failed("the file system cannot be asked"))?;
-        let waiting_bytes = plan.waiting.iter().max().copied().unwrap_or(1) as u64
+        let waiting_bytes = u64::from(plan.waiting.iter().max().copied().unwrap_or(1))
             * (u64::from(plan.bytes.iter().max().copied().unwrap_or(1)) + 256);
         let options = Options {
             segment_bytes: plan.segment_bytes,
