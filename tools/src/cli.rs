@@ -11,6 +11,9 @@ pub mod bench;
 pub mod member;
 pub mod sim;
 
+/// The version, and the commit it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " of ", env!("DRAVE_COMMIT"));
+
 const ABOUT: &str = "\
 A durable, replicated log as a service.
 
@@ -38,7 +41,7 @@ NO_COLOR is set.
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "drave", version, about = ABOUT, after_help = after_help(), max_term_width = 100)]
+#[command(name = "drave", version = VERSION, about = ABOUT, after_help = after_help(), max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.

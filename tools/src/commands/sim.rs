@@ -133,10 +133,9 @@ fn seeds(arguments: &SimArgs) -> Result<std::ops::Range<u64>, CliError> {
     Ok(start..if seconds { u64::MAX } else { start + 1_000 })
 }
 
-/// The version this was built from, and the commit where that is known.
+/// The version this was built from, and the commit.
 fn version() -> String {
-    let commit = option_env!("DRAVE_COMMIT").unwrap_or("of an unknown commit");
-    format!("{} {commit}", env!("CARGO_PKG_VERSION"))
+    format!("{} of {}", env!("CARGO_PKG_VERSION"), env!("DRAVE_COMMIT"))
 }
 
 fn failure(invariant: &str, what: &str, failed: &Options, smallest: &Options) -> CliError {
