@@ -1,4 +1,4 @@
-//! Durable appends: closed loop with 1, 16 and 256 entries waiting, over both engines, and the append call
+//! Durable appends: closed loop with 1, 16, 256 and 4096 entries waiting, over both engines, and the append call
 //! by itself. The raw disk's own figure of the same minute stands beside them.
 #![allow(missing_docs)]
 
@@ -12,7 +12,10 @@ use drave_batch::{BatchHeader, EntryKind};
 use drave_wal::{Behaviour, Blocks, EngineChoice, MemoryDisk, Options, Wal};
 
 const SIZES: [usize; 3] = [128, 1 << 10, 16 << 10];
-const WAITING: [u64; 3] = [1, 16, 256];
+const WAITING: [u64; 4] = [1, 16, 256, 4_096];
+
+/// Bytes appended between two submissions, as a server's turn does.
+const TURN_BYTES: usize = 64 << 10;
 
 fn append(wal: &mut Wal, body: &[u8], template: &BatchHeader) {
     let mut header = template.clone();
@@ -34,12 +37,23 @@ fn run(wal: &mut Wal, body: &[u8], waiting: u64, count: u64) -> Duration {
     let started = Instant::now();
     let mut events = Vec::new();
     while wal.durable_index() < from + count {
-        while wal.last_index() < from + count && wal.last_index() - wal.durable_index() < waiting {
+        let more = (from + count - wal.last_index())
+            .min(waiting - (wal.last_index() - wal.durable_index()));
+        let turn = more.min((TURN_BYTES / body.len()) as u64);
+        for _ in 0..turn {
             append(wal, body, &template);
         }
-        wal.wait();
+        if turn == more {
+            wal.wait();
+        } else {
+            wal.submit();
+        }
         wal.poll(&mut events);
         events.clear();
+        if wal.statistics().segments > 2 {
+            wal.truncate_prefix(wal.durable_index() + 1)
+                .expect("what is durable may go");
+        }
     }
     let elapsed = started.elapsed();
     // Old segments are used again, so that the disk does not fill; not counted.
@@ -58,6 +72,7 @@ fn durable_appends(criterion: &mut Criterion) {
             dir.path(),
             Options {
                 engine,
+                queue_bytes_max: 128 << 20,
                 ..Options::default()
             },
         ) else {

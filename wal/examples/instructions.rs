@@ -2,7 +2,7 @@
 //! to the completion, background work of the same process included.
 //!
 //! Run it under an instruction counter with two counts and divide the difference, so that opening and closing
-//! fall out; `wal/benches/instructions.sh` does.
+//! fall out; `tools/checks/instructions.sh` does.
 //! usage: instructions ENGINE(io_uring|posix) APPENDS [BODY_BYTES [WAITING]]
 
 use drave_batch::{BatchHeader, EntryKind};

@@ -20,9 +20,10 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
-/// Adds one latency; one beyond the histogram's range counts as the highest.
-pub fn record(histogram: &mut Histogram<u64>, latency: Duration) {
-    histogram.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+/// Adds a latency that `count` things had; one beyond the histogram's range counts as the highest.
+pub fn record(histogram: &mut Histogram<u64>, latency: Duration, count: u64) {
+    let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+    histogram.saturating_record_n(nanoseconds, count);
 }
 
 /// The value at `percentile` in microseconds; 0 of nothing.
@@ -38,9 +39,9 @@ mod tests {
     #[test]
     fn latencies_keep_three_digits_and_do_not_overflow() {
         let mut found = histogram();
-        record(&mut found, Duration::from_micros(180));
+        record(&mut found, Duration::from_micros(180), 1);
         assert!((us_at(&found, 50.0) - 180.0).abs() < 0.2);
-        record(&mut found, Duration::from_secs(3_600));
+        record(&mut found, Duration::from_secs(3_600), 1);
         assert!(us_at(&found, 100.0) > 59e6);
         assert_eq!(found.len(), 2);
     }

@@ -135,7 +135,7 @@ impl RawFile {
                 let slot = ticket.fetch_add(1, Ordering::Relaxed) % slots;
                 self.write(&block, slot * write_bytes)?;
                 let now = Instant::now();
-                record(&mut latency, now - before);
+                record(&mut latency, now - before, 1);
                 before = now;
             }
             Ok((latency, before - started))

@@ -143,7 +143,7 @@ pub struct CaseReport {
     pub processor_ns_per_append: Spread,
     /// Percent of the machine's processor time that other processes and the kernel's threads used meanwhile.
     pub others_percent: Spread,
-    /// From the call to the event.
+    /// From the turn that appended to the event.
     pub latency_us: Latency,
     /// Ends of segments.
     pub rolls: Rolls,

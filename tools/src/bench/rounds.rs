@@ -33,6 +33,8 @@ pub struct Plan {
     pub rounds: u32,
     /// Bytes of a segment.
     pub segment_bytes: u64,
+    /// Bytes of durable appends kept in memory.
+    pub tail_bytes: u64,
 }
 
 /// A raw loop beside the log.
@@ -241,6 +243,7 @@ impl Bench {
             * (u64::from(plan.bytes.iter().max().copied().unwrap_or(1)) + 256);
         let options = Options {
             segment_bytes: plan.segment_bytes,
+            tail_bytes_max: plan.tail_bytes,
             queue_bytes_max: waiting_bytes.max(Options::default().queue_bytes_max),
             ..Options::default()
         };

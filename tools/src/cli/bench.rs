@@ -73,6 +73,9 @@ pub struct BenchWalArgs {
     /// Bytes of a segment, with k or m: small ones end often
     #[arg(long, value_name = "N", default_value = "64m", value_parser = segment_bytes)]
     pub segment_bytes: u64,
+    /// Bytes of durable appends the log keeps in memory for readers, with k or m
+    #[arg(long, value_name = "N", default_value = "64m", value_parser = segment_bytes)]
+    pub tail_bytes: u64,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     pub output: ResultFormat,

@@ -88,6 +88,7 @@ fn plan(arguments: &BenchWalArgs) -> Plan {
         time: arguments.seconds,
         rounds: arguments.rounds,
         segment_bytes: arguments.segment_bytes,
+        tail_bytes: arguments.tail_bytes,
     }
 }
 

@@ -22,7 +22,13 @@ impl Machine {
             if self.roll.is_some() && !self.advance_roll(now_us) {
                 return;
             }
-            if !self.window_is_open() {
+            // A segment's end may begin whatever is in flight: its seal waits for that by itself, and the next
+            // segment's file is made ready meanwhile.
+            let ends_segment = self
+                .queue
+                .front()
+                .is_some_and(|group| group.plan.roll_before);
+            if !ends_segment && !self.window_is_open() {
                 return;
             }
             if self.queue.is_empty() {
