@@ -64,6 +64,14 @@ pub struct NodeStatus {
     pub log_count: Option<u64>,
     /// Microseconds since it started.
     pub uptime_us: Option<u64>,
+    /// Half of its log's flushes of the last seconds took no longer, microseconds, to the next power of two.
+    pub flush_us_p50: Option<u64>,
+    /// 99 of 100 took no longer.
+    pub flush_us_p99: Option<u64>,
+    /// The longest of them.
+    pub flush_us_max: Option<u64>,
+    /// For how long the oldest flush under way has been so, 0 for none.
+    pub flush_waits_us: Option<u64>,
     /// `io_uring` or `posix`.
     pub io_engine: Option<String>,
     /// The program's version.
@@ -90,6 +98,10 @@ impl NodeStatus {
             applied_index: Some(reply.applied_index),
             log_count: Some(reply.log_count),
             uptime_us: Some(reply.uptime_us),
+            flush_us_p50: Some(reply.flush_us_p50),
+            flush_us_p99: Some(reply.flush_us_p99),
+            flush_us_max: Some(reply.flush_us_max),
+            flush_waits_us: Some(reply.flush_waits_us),
             io_engine: some_text(&reply.io_engine),
             version: some_text(&reply.version),
             fault: some_text(&reply.fault),

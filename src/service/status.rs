@@ -29,6 +29,7 @@ pub(crate) fn role_name(role: RoleKind) -> &'static str {
 pub(super) fn status(context: &Context<'_>) -> StatusReply {
     let (replica, facts) = (&*context.replica, context.facts);
     let raft = replica.raft();
+    let flushes = context.log.wal.recent_flushes();
     StatusReply {
         node_id: facts.node_id,
         term: raft.term(),
@@ -40,6 +41,10 @@ pub(super) fn status(context: &Context<'_>) -> StatusReply {
         applied_index: replica.applied_index(),
         log_count: replica.catalogue().len() as u64,
         uptime_us: context.now.mono_us.saturating_sub(facts.started_us),
+        flush_us_p50: flushes.us_p50,
+        flush_us_p99: flushes.us_p99,
+        flush_us_max: flushes.us_max,
+        flush_waits_us: context.log.wal.flush_waits_us(),
         role: role_name(raft.role()).to_owned(),
         io_engine: facts.io_engine.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -225,6 +225,10 @@ fn status_has_its_keys() {
         "durable_index",
         "commit_index",
         "applied_index",
+        "flush_us_p50",
+        "flush_us_p99",
+        "flush_us_max",
+        "flush_waits_us",
     ] {
         assert!(node[key].is_u64(), "{key} in {node}");
     }

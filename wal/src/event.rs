@@ -61,6 +61,19 @@ impl MetaFlushed {
     }
 }
 
+/// Flushes of the last 10 to 20 seconds in which there were any, in microseconds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RecentFlushes {
+    /// How many.
+    pub count: u64,
+    /// Half of them took no longer, to the next power of two.
+    pub us_p50: u64,
+    /// 99 of 100 took no longer, to the next power of two.
+    pub us_p99: u64,
+    /// The longest.
+    pub us_max: u64,
+}
+
 /// Counters since open, and present sizes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]

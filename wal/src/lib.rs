@@ -28,7 +28,7 @@ pub use engine::{Completion, Engine, Operation, Source, Target};
 pub use error::{
     AppendError, ChangeError, Corruption, CorruptionKind, Failure, OpenError, Proof, ReadError,
 };
-pub use event::{Event, Flushed, MetaFlushed, Statistics};
+pub use event::{Event, Flushed, MetaFlushed, RecentFlushes, Statistics};
 pub use format::{BLOCK_BYTES, FileName, META_VALUE_BYTES_MAX, SegmentName, WAL_VERSION};
 pub use options::{EngineChoice, Options};
 pub use read::{ColdRead, Read, Slices};

@@ -16,7 +16,7 @@ use crate::engine::posix::PosixEngine;
 use crate::engine::uring::{UringEngine, probe};
 use crate::engine::{Completion, Engine, Source};
 use crate::error::{AppendError, ChangeError, OpenError, ReadError};
-use crate::event::{Event, Statistics};
+use crate::event::{Event, RecentFlushes, Statistics};
 use crate::format::FileName;
 use crate::machine::{Claim, Machine};
 use crate::options::{EngineChoice, Options};
@@ -333,6 +333,19 @@ impl Wal {
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.machine.statistics()
+    }
+
+    /// How long flushes took lately: a disk that has become slow shows here.
+    #[must_use]
+    pub fn recent_flushes(&self) -> RecentFlushes {
+        self.machine.recent_flushes()
+    }
+
+    /// Microseconds for which the oldest flush under way has been so; 0 if none is. A disk that hangs shows
+    /// here.
+    #[must_use]
+    pub fn flush_waits_us(&self) -> u64 {
+        self.machine.flush_waits_us(self.engine.now_us())
     }
 
     /// Entries of `[lo, hi)`, at least one, at most `bytes_max` bytes beyond that. What is in memory comes at

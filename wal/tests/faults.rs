@@ -58,6 +58,27 @@ fn run_until_failed(wal: &mut Wal) -> Vec<Event> {
 }
 
 #[test]
+fn a_disk_that_hangs_shows() {
+    let disk = MemoryDisk::new();
+    let mut wal = open(&disk);
+    assert_eq!(wal.flush_waits_us(), 0);
+    disk.set_latency_us(90_000_000, 90_000_000);
+    let at_us = 100_000_000;
+    disk.set_now_us(at_us);
+    try_append(&mut wal, 100).unwrap();
+    wal.submit();
+    disk.set_now_us(at_us + 3_000_000);
+    let mut events = Vec::new();
+    wal.poll(&mut events);
+    assert_eq!((wal.durable_index(), wal.flush_waits_us()), (0, 3_000_000));
+    disk.set_now_us(at_us + 90_000_000);
+    wal.poll(&mut events);
+    assert_eq!((wal.durable_index(), wal.flush_waits_us()), (1, 0));
+    let recent = wal.recent_flushes();
+    assert!(recent.us_max >= 90_000_000, "{recent:?}");
+}
+
+#[test]
 fn the_first_failure_of_any_operation_is_final() {
     let healthy = MemoryDisk::new();
     let mut wal = open(&healthy);

@@ -295,6 +295,14 @@ pub struct StatusReply {
     pub log_count: u64,
     /// Microseconds since it started.
     pub uptime_us: u64,
+    /// Half of its log's flushes of the last seconds took no longer, microseconds, to the next power of two.
+    pub flush_us_p50: u64,
+    /// 99 of 100 took no longer.
+    pub flush_us_p99: u64,
+    /// The longest of them.
+    pub flush_us_max: u64,
+    /// For how long the oldest flush under way has been so, 0 for none.
+    pub flush_waits_us: u64,
     /// `leader`, `follower`, `candidate`, `pre-candidate` or `learner`.
     pub role: String,
     /// `io_uring` or `posix`.
@@ -323,6 +331,10 @@ impl Message for StatusReply {
             self.applied_index,
             self.log_count,
             self.uptime_us,
+            self.flush_us_p50,
+            self.flush_us_p99,
+            self.flush_us_max,
+            self.flush_waits_us,
         ] {
             writer.u64(value);
         }
@@ -349,6 +361,10 @@ impl Message for StatusReply {
             applied_index: fields.u64()?,
             log_count: fields.u64()?,
             uptime_us: fields.u64()?,
+            flush_us_p50: fields.u64()?,
+            flush_us_p99: fields.u64()?,
+            flush_us_max: fields.u64()?,
+            flush_waits_us: fields.u64()?,
             role: fields.text()?.to_owned(),
             io_engine: fields.text()?.to_owned(),
             version: fields.text()?.to_owned(),

@@ -48,6 +48,10 @@ struct NodeView {
     io_engine: Option<String>,
     log_count: Option<u64>,
     uptime_us: Option<u64>,
+    flush_us_p50: Option<u64>,
+    flush_us_p99: Option<u64>,
+    flush_us_max: Option<u64>,
+    flush_waits_us: Option<u64>,
     version: Option<String>,
     fault: Option<String>,
     error: Option<String>,
@@ -88,10 +92,28 @@ impl From<NodeStatus> for NodeView {
             io_engine: node.io_engine,
             log_count: node.log_count,
             uptime_us: node.uptime_us,
+            flush_us_p50: node.flush_us_p50,
+            flush_us_p99: node.flush_us_p99,
+            flush_us_max: node.flush_us_max,
+            flush_waits_us: node.flush_waits_us,
             version: node.version,
             fault: node.fault.filter(|fault| !fault.is_empty()),
             error: node.error,
         }
+    }
+}
+
+/// How the node's disk does, microseconds: flushes of the last seconds; a flush that hangs says so.
+fn flushes(node: &NodeView) -> String {
+    /// From here on a flush under way is worth a word.
+    const HANGS_US: u64 = 1_000_000;
+    match (node.flush_us_p50, node.flush_us_p99, node.flush_waits_us) {
+        (_, _, Some(waits_us)) if waits_us >= HANGS_US => {
+            format!("hangs for {} s", waits_us / 1_000_000)
+        }
+        (Some(0), Some(0), _) => "-".to_owned(),
+        (Some(p50), Some(p99), _) => format!("{p50}/{p99} us"),
+        _ => "-".to_owned(),
     }
 }
 
@@ -110,8 +132,18 @@ fn render(view: &View, format: ResultFormat) -> String {
         view.cluster_id, view.term
     );
     let mut table = plain_table(&[
-        "NODE", "ADDRESS", "ROLE", "TERM", "FIRST", "LAST", "DURABLE", "COMMIT", "APPLIED",
-        "ENGINE", "NOTE",
+        "NODE",
+        "ADDRESS",
+        "ROLE",
+        "TERM",
+        "FIRST",
+        "LAST",
+        "DURABLE",
+        "COMMIT",
+        "APPLIED",
+        "ENGINE",
+        "FLUSH p50/p99",
+        "NOTE",
     ]);
     let number =
         |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
@@ -134,6 +166,7 @@ fn render(view: &View, format: ResultFormat) -> String {
             number(node.commit_index),
             number(node.applied_index),
             text(&node.io_engine),
+            flushes(node),
             note.cloned().unwrap_or_default(),
         ]);
     }

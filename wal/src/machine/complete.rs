@@ -47,8 +47,9 @@ impl Machine {
             .find(|flight| flight.number == number)
         {
             flight.done = true;
-            self.statistics
-                .flushed(now_us.saturating_sub(flight.started_us));
+            let took_us = now_us.saturating_sub(flight.started_us);
+            self.statistics.flushed(took_us);
+            self.flushes.completed(now_us, took_us);
             self.advance_durable(now_us);
             return;
         }

@@ -13,6 +13,7 @@
 mod append;
 mod complete;
 mod flow;
+mod flushes;
 mod meta;
 mod roll;
 mod space;
@@ -25,7 +26,7 @@ use std::sync::Weak;
 use crate::buffer::ClosedGroup;
 use crate::engine::{Operation, Source};
 use crate::error::Failure;
-use crate::event::{Event, Statistics};
+use crate::event::{Event, RecentFlushes, Statistics};
 use crate::format::{
     BLOCK_BYTES, GROUP_HEADER_BYTES, GroupKind, MetaRecord, SEAL_ROW_BYTES, SealRow, SegmentName,
     whole_blocks,
@@ -240,6 +241,7 @@ pub(crate) struct Machine {
     last_group_crc: u32,
     last_kind: GroupKind,
     last_flush_us: u64,
+    flushes: flushes::Flushes,
 
     // Files.
     segments: VecDeque<Segment>,
@@ -288,6 +290,7 @@ impl Machine {
             last_group_crc: start.last_group_crc,
             last_kind: start.last_kind,
             last_flush_us: 0,
+            flushes: flushes::Flushes::default(),
             segments: start.segments,
             kept_index: first_index,
             roll: None,
@@ -356,6 +359,17 @@ impl Machine {
             tail_bytes: self.tail.held_bytes(),
             ..self.statistics
         }
+    }
+
+    /// How long flushes took lately.
+    pub(crate) fn recent_flushes(&self) -> RecentFlushes {
+        self.flushes.recent()
+    }
+
+    /// How long the oldest flush under way has been so.
+    pub(crate) fn flush_waits_us(&self, now_us: u64) -> u64 {
+        let under_way = self.flights.iter().find(|flight| !flight.done);
+        under_way.map_or(0, |flight| now_us.saturating_sub(flight.started_us))
     }
 
     /// Operations to start, in order, since the last call.
