@@ -63,6 +63,7 @@ pub enum Operation {
         prewrite: bool,
     },
     /// Turn a spare into a segment: header, flush, rename, directory flush; then it can be written to.
+    /// [`io::ErrorKind::StorageFull`] (no room for the longer name) leaves the spare, and can be tried again.
     Activate {
         /// The spare's number.
         spare: u64,
@@ -83,7 +84,8 @@ pub enum Operation {
     },
     /// Open the existing meta file for writing.
     OpenMeta,
-    /// Turn a segment into a spare, or remove it; then flush the directory.
+    /// Turn a segment into a spare, or remove it; then flush the directory. [`io::ErrorKind::StorageFull`]
+    /// leaves the segment.
     Retire {
         /// The segment.
         segment: SegmentName,

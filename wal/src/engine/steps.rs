@@ -47,9 +47,9 @@ pub(crate) fn run(files: &mut dyn Files, operation: &Operation) -> io::Result<()
             let spare = FileName::Spare(*spare);
             // The header is durable before the name is: a segment's name always has its header behind it.
             files.write(spare, 0, header)?;
-            files.sync(spare)?;
+            files.sync(spare).map_err(flush_failed)?;
             files.rename(spare, FileName::Segment(*segment))?;
-            files.sync_directory()
+            files.sync_directory().map_err(flush_failed)
         }
         Operation::CreateMeta { blocks } => {
             let temporary = FileName::Temporary(0);
@@ -65,7 +65,7 @@ pub(crate) fn run(files: &mut dyn Files, operation: &Operation) -> io::Result<()
                 Some(spare) => files.rename(segment, FileName::Spare(*spare))?,
                 None => files.remove(segment)?,
             }
-            files.sync_directory()
+            files.sync_directory().map_err(flush_failed)
         }
         Operation::Remove { file } => {
             files.remove(*file)?;
@@ -76,14 +76,20 @@ pub(crate) fn run(files: &mut dyn Files, operation: &Operation) -> io::Result<()
 
 fn prepare(files: &mut dyn Files, spare: u64, bytes: u64, prewrite: bool) -> io::Result<()> {
     let temporary = FileName::Temporary(spare);
-    let made = make(files, temporary, bytes, prewrite);
+    let made = make(files, temporary, bytes, prewrite)
+        .and_then(|()| files.rename(temporary, FileName::Spare(spare)));
     if made.is_err() {
         // Best effort: whatever stays behind is removed at the next open.
         let _ = files.remove(temporary);
         return made;
     }
-    files.rename(temporary, FileName::Spare(spare))?;
-    files.sync_directory()
+    files.sync_directory().map_err(flush_failed)
+}
+
+/// A write or a name that finds no room left everything as it was, and can be tried again. A flush that fails
+/// is final, whatever it says, so it must not look like a full disk.
+fn flush_failed(error: io::Error) -> io::Error {
+    io::Error::other(error)
 }
 
 fn make(files: &mut dyn Files, file: FileName, bytes: u64, prewrite: bool) -> io::Result<()> {

@@ -31,7 +31,9 @@ impl Machine {
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             );
-            if !(full && self.storage_full(number, now_us)) {
+            if !(full
+                && (self.storage_full(number, now_us) || self.no_room_to_roll(number, now_us)))
+            {
                 self.fail(Failure {
                     operation: started.operation,
                     file: started.file,

@@ -4,6 +4,7 @@
 //! each durable before the next: the seal, the meta record that names the new segment, its first group. So
 //! only the last segment can be torn, and a missing one is noticed.
 
+use super::space::RETRY_US;
 use super::{Flight, Machine, Plan, Segment};
 use crate::buffer::{Blocks, ClosedGroup};
 use crate::engine::Operation;
@@ -20,6 +21,8 @@ enum Activation {
     Waiting,
     /// Under way.
     Started(u64),
+    /// There was no room for the name; tried again when there may be.
+    Refused { retry_at_us: u64 },
     /// The file has its header and its name.
     Done,
 }
@@ -35,6 +38,8 @@ pub(super) struct Roll {
     seal_seq: u64,
     incarnation: u64,
     activation: Activation,
+    /// What an activation does, for the next try.
+    operation: Option<Operation>,
     next: Option<Segment>,
     meta_wanted: bool,
 }
@@ -94,6 +99,7 @@ impl Machine {
             seal_seq: group_seq,
             incarnation,
             activation: Activation::Waiting,
+            operation: None,
             next: None,
             meta_wanted: false,
         });
@@ -116,8 +122,13 @@ impl Machine {
         {
             self.start_seal(&roll, seal, now_us);
         }
-        if matches!(roll.activation, Activation::Waiting) {
-            self.activate(&mut roll);
+        match roll.activation {
+            Activation::Waiting => self.activate(&mut roll),
+            Activation::Refused { retry_at_us } if now_us >= retry_at_us => {
+                let operation = roll.operation.clone().expect("it was tried before");
+                roll.activation = Activation::Started(self.start(operation));
+            }
+            _ => {}
         }
         let sealed = roll.seal.is_none() && (self.flights.is_empty() || leaves_early);
         if sealed && matches!(roll.activation, Activation::Done) && !roll.meta_wanted {
@@ -196,7 +207,23 @@ impl Machine {
             segment: name,
             header: Blocks::copy_of(&block),
         };
+        roll.operation = Some(operation.clone());
         roll.activation = Activation::Started(self.start(operation));
+    }
+
+    /// Takes note of a full disk, if it is what kept the new segment from its name: nothing is written to it
+    /// yet, and it waits for room like a spare that cannot be made.
+    pub(super) fn no_room_to_roll(&mut self, number: u64, now_us: u64) -> bool {
+        let Some(roll) = &mut self.roll else {
+            return false;
+        };
+        if !matches!(roll.activation, Activation::Started(own) if own == number) {
+            return false;
+        }
+        let retry_at_us = now_us + RETRY_US;
+        roll.activation = Activation::Refused { retry_at_us };
+        self.exhaust(retry_at_us);
+        true
     }
 
     /// Takes a completion if it is the new segment's.
@@ -208,6 +235,7 @@ impl Machine {
             return false;
         }
         roll.activation = Activation::Done;
+        self.space_proved();
         true
     }
 

@@ -8,17 +8,25 @@ use std::collections::VecDeque;
 use super::{Machine, Segment};
 use crate::engine::Operation;
 use crate::event::Event;
+use crate::format::SegmentName;
 use crate::mutants::{Mutant, is_planted};
 use crate::options::Options;
 
-/// How long to wait before trying again to make a spare on a full disk.
-const RETRY_US: u64 = 250_000;
+/// How long to wait before trying again to make a file, or to name one, on a full disk.
+pub(super) const RETRY_US: u64 = 250_000;
 
 /// A change to files under way.
 #[derive(Debug)]
 enum FileFlight {
-    Prepare { number: u64, spare: u64 },
-    Retire { number: u64, spare: Option<u64> },
+    Prepare {
+        number: u64,
+        spare: u64,
+    },
+    Retire {
+        number: u64,
+        segment: SegmentName,
+        spare: Option<u64>,
+    },
 }
 
 /// See the module.
@@ -116,11 +124,7 @@ impl Machine {
                 && segment.bytes == self.space.segment_bytes
                 && !segment.is_held();
             let spare = wanted.then(|| self.new_spare_number());
-            let number = self.start(Operation::Retire {
-                segment: segment.name,
-                spare,
-            });
-            self.space.flight = Some(FileFlight::Retire { number, spare });
+            self.retire(segment.name, spare);
             return;
         }
         let due = !self.space.exhausted || now_us >= self.space.retry_at_us;
@@ -136,6 +140,15 @@ impl Machine {
         }
     }
 
+    fn retire(&mut self, segment: SegmentName, spare: Option<u64>) {
+        let number = self.start(Operation::Retire { segment, spare });
+        self.space.flight = Some(FileFlight::Retire {
+            number,
+            segment,
+            spare,
+        });
+    }
+
     fn new_spare_number(&mut self) -> u64 {
         self.space.next_spare += 1;
         self.space.next_spare - 1
@@ -148,7 +161,9 @@ impl Machine {
                 self.space.ready.push_back((spare, false));
                 self.set_exhausted(false);
             }
-            Some(FileFlight::Retire { number: own, spare }) if own == number => {
+            Some(FileFlight::Retire {
+                number: own, spare, ..
+            }) if own == number => {
                 self.space.ready.extend(spare.map(|spare| (spare, true)));
                 // The disk has room again, or a spare: either way the next attempt is worth making now.
                 self.space.retry_at_us = 0;
@@ -165,13 +180,32 @@ impl Machine {
     /// Takes note of a full disk, if it is what ended the operation; nothing else is lost by it.
     pub(super) fn storage_full(&mut self, number: u64, now_us: u64) -> bool {
         match self.space.flight {
-            Some(FileFlight::Prepare { number: own, .. }) if own == number => {}
+            Some(FileFlight::Prepare { number: own, .. }) if own == number => {
+                self.space.flight = None;
+            }
+            // No room even for another name: the file is not used again.
+            Some(FileFlight::Retire {
+                number: own,
+                segment,
+                spare: Some(_),
+            }) if own == number => self.retire(segment, None),
             _ => return false,
         }
-        self.space.flight = None;
-        self.space.retry_at_us = now_us + RETRY_US;
-        self.set_exhausted(true);
+        self.exhaust(now_us + RETRY_US);
         true
+    }
+
+    /// The disk is full until something shows otherwise, and nothing is tried before `retry_at_us`.
+    pub(super) fn exhaust(&mut self, retry_at_us: u64) {
+        self.space.retry_at_us = retry_at_us;
+        self.set_exhausted(true);
+    }
+
+    /// A segment got its name. If no file is wanted either, nothing else will show that there is room.
+    pub(super) fn space_proved(&mut self) {
+        if self.space.ready.len() >= self.space.target {
+            self.set_exhausted(false);
+        }
     }
 
     fn set_exhausted(&mut self, exhausted: bool) {

@@ -146,6 +146,8 @@ pub(super) struct Disk {
     pub(super) power_off_at: Option<u64>,
     pub(super) fail_at: Option<(u64, io::ErrorKind)>,
     pub(super) capacity_bytes: Option<u64>,
+    /// The directory has no room for another name.
+    pub(super) names_full: bool,
     pub(super) is_off: bool,
 }
 
@@ -235,6 +237,14 @@ impl Disk {
             .iter()
             .map(|(name, number)| (*name, self.length(*number)))
             .collect()
+    }
+
+    fn room_for_a_name(&self) -> io::Result<()> {
+        if self.names_full {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     }
 
     fn used_bytes(&self) -> u64 {
@@ -428,6 +438,7 @@ fn apply_name(names: &mut BTreeMap<FileName, usize>, change: &NameChange) {
 impl Files for Disk {
     fn create(&mut self, file: FileName) -> io::Result<()> {
         self.step()?;
+        self.room_for_a_name()?;
         self.inodes.push(Inode::default());
         let number = self.inodes.len() - 1;
         self.live.insert(file, number);
@@ -467,6 +478,7 @@ impl Files for Disk {
 
     fn rename(&mut self, from: FileName, to: FileName) -> io::Result<()> {
         self.step()?;
+        self.room_for_a_name()?;
         let number = self.live.remove(&from).ok_or(io::ErrorKind::NotFound)?;
         self.live.insert(to, number);
         self.changes.push(NameChange::Move(from, to, number));

@@ -129,6 +129,11 @@ impl MemoryDisk {
         self.lock().disk.capacity_bytes = capacity_bytes;
     }
 
+    /// Whether files can be neither made nor renamed, because the directory has no room for another name.
+    pub fn set_names_full(&self, names_full: bool) {
+        self.lock().disk.names_full = names_full;
+    }
+
     /// What a loss of power at this moment leaves, by mode and seed. The power is on again after.
     pub fn crash(&self, mode: CrashMode, seed: u64) {
         self.lock().disk.crash(mode, seed);
@@ -202,6 +207,12 @@ impl MemoryDisk {
     pub fn set_now_us(&self, now_us: u64) {
         let mut shared = self.lock();
         shared.now_us = shared.now_us.max(now_us);
+    }
+
+    /// The virtual clock, microseconds.
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        self.lock().now_us
     }
 
     /// When the next operation under way completes, by the virtual clock.
