@@ -19,22 +19,32 @@ mkdir "$dir/mnt"
 journal=$dir/journal
 loops=() mounts=() groups=() pids=()
 
+# let_go MOUNTPOINT: unmounts it; a frozen or failed file system may need a moment until its last user is gone
+let_go() {
+  fsfreeze -u "$1" 2>/dev/null || true
+  for _ in $(seq 50); do
+    mountpoint -q "$1" || return 0
+    umount "$1" 2>/dev/null || sleep 0.1
+  done
+  echo "$1 cannot be unmounted" >&2
+}
+
+# put_away: the log's file system, the devices, what they lie on, the cgroups
+put_away() {
+  let_go "$dir/mnt"
+  local at
+  for at in "${loops[@]}"; do losetup -d "$at" 2>/dev/null || true; done
+  for at in "${mounts[@]}"; do let_go "$at"; done
+  for at in "${groups[@]}"; do rmdir "$at" 2>/dev/null || true; done
+  mounts=() loops=() groups=()
+}
+
 cleanup() {
   local status=$?
   trap - EXIT
   for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
   wait 2>/dev/null || true
-  local at
-  for ((at = ${#mounts[@]} - 1; at >= 0; at--)); do
-    fsfreeze -u "${mounts[$at]}" 2>/dev/null || true
-    # A frozen or failed file system may need a moment until its last user is gone.
-    for _ in $(seq 50); do
-      mountpoint -q "${mounts[$at]}" || break
-      umount "${mounts[$at]}" 2>/dev/null || sleep 0.1
-    done
-  done
-  for loop in "${loops[@]}"; do losetup -d "$loop" 2>/dev/null || true; done
-  for group in "${groups[@]}"; do rmdir "$group" 2>/dev/null || true; done
+  put_away
   [ -n "${keep:-}" ] || rm -rf "$dir"
   exit "$status"
 }

@@ -56,8 +56,5 @@ for kind in ext4 xfs; do
   done
   echo "$kind: $rounds rounds, $failed cut while writing, $opening while opening, $interrupted recoveries cut," \
     "$torn torn ends after that; $acknowledged changes acknowledged, none missing; $kept held of $asked asked for"
-  umount "$dir/mnt"
-  mounts=()
-  losetup -d "$loop"
-  loops=()
+  put_away
 done

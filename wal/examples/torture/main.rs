@@ -3,9 +3,14 @@
 //! `bad_disk.sh` and `fault_fs.sh` cut off.
 //!
 //! ```text
-//! torture write DIR JOURNAL [--engine auto|io_uring|posix] [--seconds N] [--seed N] [--entries-in-turn N]
-//! torture recover DIR [--engine …]                open the log and leave it
-//! torture check DIR JOURNAL [--engine …]          open it, compare it with the journal, start the journal over
+//! torture write DIR JOURNAL [--engine auto|io_uring|posix] [--seed N]
+//!                [--seconds N]           write for so long, or
+//!                [--stop FILE]           until this file appears
+//!                [--pause-us N]          between two turns; none by default
+//!                [--prewrite yes|no]     fill new segments with zeros, or only reserve them
+//!                [--trim always|late]    keep a few segments, or all until the disk was full and has room again
+//! torture recover DIR [--engine …]       open the log and leave it
+//! torture check DIR JOURNAL [--engine …] open it, compare it with the journal, start the journal over
 //! ```
 //!
 //! The exit status is 0; 1 for a broken promise; 2 for a wrong command line; 3 for a log that failed while it
@@ -28,12 +33,15 @@ struct Arguments {
     journal: PathBuf,
     engine: EngineChoice,
     seconds: u64,
+    stop: Option<PathBuf>,
     seed: u64,
-    entries_in_turn: u64,
+    pause_us: u64,
+    trims_late: bool,
+    prewrite: bool,
 }
 
-const USAGE: &str = "torture write|recover|check DIR [JOURNAL] [--engine auto|io_uring|posix] \
-                     [--seconds N] [--seed N] [--entries-in-turn N]";
+const USAGE: &str = "torture write|recover|check DIR [JOURNAL] [--engine auto|io_uring|posix] [--seed N] \
+                     [--seconds N] [--stop FILE] [--pause-us N] [--trim always|late] [--prewrite yes|no]";
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
     let mut arguments = Arguments {
@@ -42,8 +50,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
         journal: PathBuf::new(),
         engine: EngineChoice::Auto,
         seconds: 2,
+        stop: None,
         seed: 1,
-        entries_in_turn: 12,
+        pause_us: 0,
+        trims_late: false,
+        prewrite: true,
     };
     if arguments.command != "recover" {
         arguments.journal = words.next()?.into();
@@ -61,11 +72,18 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
             }
             "--seconds" => arguments.seconds = value.parse().ok()?,
             "--seed" => arguments.seed = value.parse().ok()?,
-            "--entries-in-turn" => arguments.entries_in_turn = value.parse().ok()?,
+            "--stop" => arguments.stop = Some(value.into()),
+            "--pause-us" => arguments.pause_us = value.parse().ok()?,
+            "--trim" => arguments.trims_late = one_of(&value, "late", "always")?,
+            "--prewrite" => arguments.prewrite = one_of(&value, "yes", "no")?,
             _ => return None,
         }
     }
     Some(arguments)
+}
+
+fn one_of(value: &str, yes: &str, no: &str) -> Option<bool> {
+    (value == yes || value == no).then_some(value == yes)
 }
 
 /// Small segments, so that a second of writing has rolls, trims and recycled files in it.
@@ -126,8 +144,13 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let result = match arguments.command.as_str() {
-        "write" => open(&arguments.directory, options(arguments.engine))
-            .and_then(|wal| writer::run(wal, &arguments)),
+        "write" => {
+            let options = Options {
+                prewrite: arguments.prewrite,
+                ..options(arguments.engine)
+            };
+            open(&arguments.directory, options).and_then(|wal| writer::run(wal, &arguments))
+        }
         "recover" => open(&arguments.directory, options(arguments.engine)).map(drop),
         "check" => check(&arguments),
         _ => {

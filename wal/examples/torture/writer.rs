@@ -12,6 +12,8 @@ use crate::common::model::Appended;
 use crate::common::{body, header};
 use crate::journal;
 
+/// Entries appended before the log is asked to write.
+const ENTRIES_IN_TURN_MAX: u64 = 12;
 /// Segments kept; older ones are trimmed, and their files used again.
 const SEGMENTS_KEPT: u64 = 6;
 /// How long to let be a log that has nothing under way: on a full disk, between two tries.
@@ -65,7 +67,9 @@ struct Writer {
     counts: Counts,
     /// Appends are refused for want of space.
     is_full: bool,
-    failure: Option<String>,
+    /// Whether older segments are to go.
+    trims: bool,
+    has_failed: bool,
 }
 
 /// Writes until the time is over or the log has failed.
@@ -88,29 +92,41 @@ pub(crate) fn run(wal: Wal, arguments: &Arguments) -> Result<(), ExitCode> {
         term,
         counts: Counts::default(),
         is_full: false,
-        failure: None,
+        trims: !arguments.trims_late,
+        has_failed: false,
     };
     let end = Instant::now() + Duration::from_secs(arguments.seconds);
-    while Instant::now() < end && writer.failure.is_none() {
-        writer.turn(arguments.entries_in_turn);
+    let is_over = || match &arguments.stop {
+        Some(file) => file.exists(),
+        None => Instant::now() >= end,
+    };
+    while !is_over() && !writer.has_failed {
+        writer.turn();
+        if arguments.trims_late {
+            // Once there is room again, down to a few segments, so that the disk can be filled again.
+            writer.trims &= writer.wal.statistics().segments > SEGMENTS_KEPT;
+        }
+        if arguments.pause_us > 0 {
+            std::thread::sleep(Duration::from_micros(arguments.pause_us));
+        }
     }
-    if writer.failure.is_none() {
+    if !writer.has_failed {
         writer.drain();
     }
     writer.end()
 }
 
 impl Writer {
-    fn turn(&mut self, entries_in_turn: u64) {
+    fn turn(&mut self) {
         let changed = if self.random.one_in(60) {
             self.cut()
         } else {
-            (0..=self.random.below(entries_in_turn)).any(|_| !self.append())
+            (0..=self.random.below(ENTRIES_IN_TURN_MAX)).any(|_| !self.append())
         };
         if self.random.one_in(20) {
             self.write_meta();
         }
-        if self.wal.statistics().segments > SEGMENTS_KEPT {
+        if self.trims && self.wal.statistics().segments > SEGMENTS_KEPT {
             let span = self.wal.last_index() + 1 - self.wal.first_index();
             let kept = self.wal.first_index() + span / 2;
             self.wal.truncate_prefix(kept).expect("the index is inside");
@@ -145,11 +161,18 @@ impl Writer {
                     },
                 );
                 self.counts.appended += 1;
-                self.counts.resumed += u64::from(std::mem::take(&mut self.is_full));
+                if std::mem::take(&mut self.is_full) {
+                    self.counts.resumed += 1;
+                    self.trims = true;
+                    println!("room again");
+                }
                 return true;
             }
             Err(AppendError::NoSpace) => {
-                self.counts.no_space += u64::from(!std::mem::replace(&mut self.is_full, true));
+                if !std::mem::replace(&mut self.is_full, true) {
+                    self.counts.no_space += 1;
+                    println!("full");
+                }
                 std::thread::sleep(PAUSE);
             }
             Err(AppendError::Full { .. } | AppendError::Failed(_)) => {}
@@ -161,7 +184,7 @@ impl Writer {
     /// Cuts off the end, or everything. True: what follows is worth waiting for.
     fn cut(&mut self) -> bool {
         let held = self.wal.last_index() + 1 - self.wal.first_index();
-        let done = if self.random.one_in(40) {
+        let done = if self.trims && self.random.one_in(40) {
             let (next_index, crc) = (self.wal.last_index() + 1 + self.random.below(5), 77);
             let done = self.wal.reset(next_index, self.term, crc);
             if done.is_ok() {
@@ -210,7 +233,7 @@ impl Writer {
         self.wal.poll(&mut events);
         for event in events {
             match event {
-                Event::Durable(_) | Event::MetaDurable(_) if self.failure.is_some() => {
+                Event::Durable(_) | Event::MetaDurable(_) if self.has_failed => {
                     panic!("acknowledged after the failure: {event:?}");
                 }
                 Event::Durable(flushed) => {
@@ -218,7 +241,10 @@ impl Writer {
                     self.counts.acknowledged += 1;
                 }
                 Event::MetaDurable(meta) => self.lines += &format!("E {}\n", meta.sequence()),
-                Event::Failed(failure) => self.failure = Some(failure.to_string()),
+                Event::Failed(failure) => {
+                    println!("failed: {failure}");
+                    self.has_failed = true;
+                }
                 Event::SpaceLow => self.counts.space_low += 1,
                 Event::SpaceOk => self.counts.space_ok += 1,
                 _ => {}
@@ -236,7 +262,7 @@ impl Writer {
 
     /// Everything that was taken on becomes durable, or the log fails.
     fn drain(&mut self) {
-        while self.failure.is_none() && self.wal.queued_bytes() > 0 {
+        while !self.has_failed && self.wal.queued_bytes() > 0 {
             self.wal.wait();
             self.poll();
         }
@@ -244,8 +270,8 @@ impl Writer {
 
     /// After a failure nothing works and nothing is acknowledged, however often it is asked.
     fn end(mut self) -> Result<(), ExitCode> {
-        if self.failure.is_some() {
-            for _ in 0..50 {
+        if self.has_failed {
+            for _ in 0..100 {
                 let refused = !self.append() && self.wal.write_meta(b"after the failure").is_err();
                 assert!(refused, "a failed log takes nothing");
                 self.wal.submit();
@@ -255,15 +281,13 @@ impl Writer {
         }
         let statistics = self.wal.statistics();
         println!(
-            "{:?} rolls {} flush_us_max {} failed: {}",
-            self.counts,
-            statistics.rolls,
-            statistics.flush_us_max,
-            self.failure.as_deref().unwrap_or("no")
+            "{:?} rolls {} flush_us_max {}",
+            self.counts, statistics.rolls, statistics.flush_us_max
         );
-        match self.failure {
-            Some(_) => Err(ExitCode::from(3)),
-            None => Ok(()),
+        if self.has_failed {
+            Err(ExitCode::from(3))
+        } else {
+            Ok(())
         }
     }
 }
