@@ -1,5 +1,6 @@
 //! The named logs of a group: what is applied, and the tail that in-flight entries have moved on.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
@@ -69,6 +70,8 @@ pub struct Catalogue {
     by_name: BTreeMap<String, u64>,
     /// Names whose creation is appended and not yet committed, with the entry's index.
     in_flight: HashMap<String, u64>,
+    /// What [`Self::first_index_needed`] found, until a trim or the first record of an empty log.
+    needed: Cell<Option<u64>>,
 }
 
 impl Catalogue {
@@ -84,7 +87,11 @@ impl Catalogue {
     }
 
     pub(super) fn log_mut(&mut self, log_id: u64) -> Option<&mut LogState> {
-        self.by_id.get_mut(&log_id)
+        let state = self.by_id.get_mut(&log_id)?;
+        if state.first_seq >= state.next_seq {
+            self.needed.set(None);
+        }
+        Some(state)
     }
 
     /// The log of this name.
@@ -144,11 +151,17 @@ impl Catalogue {
 
     /// No entry below this index holds a record of any log that is kept; `u64::MAX` when none holds one.
     pub(super) fn first_index_needed(&self) -> u64 {
-        self.by_id
+        if let Some(needed) = self.needed.get() {
+            return needed;
+        }
+        let needed = self
+            .by_id
             .values()
             .filter_map(LogState::first_index_needed)
             .min()
-            .unwrap_or(u64::MAX)
+            .unwrap_or(u64::MAX);
+        self.needed.set(Some(needed));
+        needed
     }
 
     /// How many logs there are.
@@ -218,6 +231,7 @@ impl Catalogue {
     pub(super) fn trimmed(&mut self, log_id: u64, first_seq: u64) -> Option<&LogState> {
         let state = self.by_id.get_mut(&log_id)?;
         if first_seq > state.first_seq {
+            self.needed.set(None);
             state.first_seq = first_seq.min(state.next_seq);
             if state.first_seq == state.next_seq {
                 // No batch is held: the next one gets a mark of its own.
