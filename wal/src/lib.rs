@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod event;
 mod format;
+pub mod inspect;
 mod machine;
 mod map;
 pub mod mutants;
@@ -29,7 +30,9 @@ pub use error::{
     AppendError, ChangeError, Corruption, CorruptionKind, Failure, OpenError, Proof, ReadError,
 };
 pub use event::{Event, Flushed, MetaFlushed, RecentFlushes, Statistics};
-pub use format::{BLOCK_BYTES, FileName, META_VALUE_BYTES_MAX, SegmentName, WAL_VERSION};
+pub use format::{
+    BLOCK_BYTES, FileName, GroupKind, META_VALUE_BYTES_MAX, SegmentName, WAL_VERSION,
+};
 pub use options::{EngineChoice, Options};
 pub use read::{ColdRead, Read, Slices};
 pub use recover::{RecoveryReport, Torn};

@@ -83,15 +83,7 @@ impl Directory {
 
     /// The log's files; foreign names are left alone.
     pub(crate) fn list(&self) -> io::Result<Vec<(FileName, u64)>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            if let Some(name) = entry.file_name().to_str().and_then(FileName::parse) {
-                files.push((name, entry.metadata()?.len()));
-            }
-        }
-        files.sort_unstable();
-        Ok(files)
+        list(&self.path)
     }
 
     /// Flushes files and directory, so that what is read next is what a crash would leave.
@@ -103,13 +95,7 @@ impl Directory {
     }
 
     pub(crate) fn source(&self, file: FileName, mapped: bool) -> io::Result<Arc<dyn Source>> {
-        let file = File::open(self.path_of(file))?;
-        let bytes = file.metadata()?.len();
-        Ok(Arc::new(FileSource {
-            file,
-            bytes,
-            map: mapped.then(OnceLock::new),
-        }))
+        source(&self.path, file, mapped)
     }
 
     /// Opens a file for durable writes: past the page cache if `direct`, with a flush by the caller if not.
@@ -135,6 +121,38 @@ impl Directory {
         let _ = fs::remove_file(&path);
         works
     }
+}
+
+/// The log's files in a directory and their lengths; foreign names, and files that go meanwhile, are left out.
+pub(crate) fn list(directory: &Path) -> io::Result<Vec<(FileName, u64)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if let Some(name) = entry.file_name().to_str().and_then(FileName::parse) {
+            match entry.metadata() {
+                Ok(metadata) => files.push((name, metadata.len())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Opens a file of a directory for reading.
+pub(crate) fn source(
+    directory: &Path,
+    file: FileName,
+    mapped: bool,
+) -> io::Result<Arc<dyn Source>> {
+    let file = File::open(directory.join(file.to_string()))?;
+    let bytes = file.metadata()?.len();
+    Ok(Arc::new(FileSource {
+        file,
+        bytes,
+        map: mapped.then(OnceLock::new),
+    }))
 }
 
 impl Files for Arc<Directory> {

@@ -1,5 +1,7 @@
 //! Group headers and the table in a seal.
 
+use drave_batch::DecodeError;
+
 use super::{le_u32, le_u64, put};
 
 /// Bytes of a group header.
@@ -17,7 +19,7 @@ pub(crate) const SEAL_HAS_RESET: u8 = 1;
 /// What a group does to the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-pub(crate) enum GroupKind {
+pub enum GroupKind {
     /// Adds batches, superseding what was at their indexes.
     Data = 1,
     /// Removes a suffix.
@@ -117,6 +119,28 @@ fn header_crc(bytes: &[u8], seed: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(&bytes[8..GROUP_HEADER_BYTES]);
     hasher.finalize()
+}
+
+/// Why there is no header of this seed at the start of `bytes`, in numbers: magic, then checksum.
+pub(crate) fn explain_header(bytes: &[u8], seed: u32) -> Option<DecodeError> {
+    let bytes = bytes.get(..GROUP_HEADER_BYTES)?;
+    let (magic, crc) = (le_u32(bytes, 0), le_u32(bytes, 4));
+    let computed = header_crc(bytes, seed);
+    if magic != GROUP_MAGIC {
+        Some(DecodeError::Magic {
+            what: "group header",
+            expected: GROUP_MAGIC.into(),
+            found: magic.into(),
+        })
+    } else if crc != computed {
+        Some(DecodeError::Checksum {
+            what: "group header",
+            expected: crc,
+            found: computed,
+        })
+    } else {
+        None
+    }
 }
 
 /// The group seq that an unverified header claims, if it has the magic.

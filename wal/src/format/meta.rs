@@ -5,7 +5,7 @@ use super::{
     le_u128, put,
 };
 
-const META_MAGIC: u64 = u64::from_le_bytes(*b"DRAVMETA");
+pub(crate) const META_MAGIC: u64 = u64::from_le_bytes(*b"DRAVMETA");
 const VALUE_AT: usize = 96;
 const FLAG_INITIALISED: u32 = 1;
 

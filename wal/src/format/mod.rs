@@ -1,18 +1,21 @@
 //! The bytes on disk (`docs/format-wal.md`): encoding and checked decoding of meta slots, segment headers,
 //! group headers and seals, and the names of files. It decides nothing and touches no file.
 
+use drave_batch::DecodeError;
+
 mod group;
 mod meta;
 mod name;
 mod segment;
 
+pub use group::GroupKind;
 pub(crate) use group::{
-    GROUP_HEADER_BYTES, GroupHeader, GroupKind, SEAL_HAS_RESET, SEAL_ROW_BYTES, SealRow,
-    decode_rows, encode_rows, raw_group_seq,
+    GROUP_HEADER_BYTES, GroupHeader, SEAL_HAS_RESET, SEAL_ROW_BYTES, SealRow, decode_rows,
+    encode_rows, explain_header, raw_group_seq,
 };
-pub(crate) use meta::{META_FILE_BYTES, MetaRecord};
+pub(crate) use meta::{META_FILE_BYTES, META_MAGIC, MetaRecord};
 pub use name::{FileName, SegmentName};
-pub(crate) use segment::{PREDECESSOR_SEALED, SegmentHeader, USED_BEFORE};
+pub(crate) use segment::{PREDECESSOR_SEALED, SEGMENT_MAGIC, SegmentHeader, USED_BEFORE};
 
 /// Bytes of a block: every structure on disk starts and ends on a multiple of it.
 pub const BLOCK_BYTES: usize = 4096;
@@ -64,6 +67,33 @@ fn block_crc(block: &[u8]) -> u32 {
     hasher.update(&block[..12]);
     hasher.update(&block[16..BLOCK_BYTES]);
     hasher.finalize()
+}
+
+/// Why a block is not valid, in numbers: magic, then checksum; nothing if both are right.
+pub(crate) fn explain_block(block: &[u8], magic: u64, what: &'static str) -> Option<DecodeError> {
+    if block.len() < BLOCK_BYTES {
+        return Some(DecodeError::Truncated {
+            what,
+            expected: BLOCK_BYTES as u64,
+            found: block.len() as u64,
+        });
+    }
+    let (expected, found) = (le_u32(block, 12), block_crc(block));
+    if le_u64(block, 0) != magic {
+        Some(DecodeError::Magic {
+            what,
+            expected: magic,
+            found: le_u64(block, 0),
+        })
+    } else if expected != found {
+        Some(DecodeError::Checksum {
+            what,
+            expected,
+            found,
+        })
+    } else {
+        None
+    }
 }
 
 /// Fills in the first 16 bytes of a block whose other bytes are final.

@@ -2,7 +2,7 @@
 
 use super::{BLOCK_BYTES, BlockError, check_block, finish_block, le_u32, le_u64, le_u128, put};
 
-const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"DRAVEWAL");
+pub(crate) const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"DRAVEWAL");
 
 /// Flag: the predecessor ends with a seal.
 pub(crate) const PREDECESSOR_SEALED: u32 = 1;

@@ -14,27 +14,27 @@ use crate::format::{
 };
 
 /// A segment with its first block checked.
-pub(super) struct Found {
-    pub(super) name: SegmentName,
-    pub(super) header: SegmentHeader,
-    pub(super) source: Arc<dyn Source>,
+pub(crate) struct Found {
+    pub(crate) name: SegmentName,
+    pub(crate) header: SegmentHeader,
+    pub(crate) source: Arc<dyn Source>,
 }
 
 impl Found {
-    pub(super) fn file(&self) -> FileName {
+    pub(crate) fn file(&self) -> FileName {
         FileName::Segment(self.name)
     }
 
-    pub(super) fn load(&self, offset: u64, bytes: usize) -> Result<Bytes, OpenError> {
+    pub(crate) fn load(&self, offset: u64, bytes: usize) -> Result<Bytes, OpenError> {
         load(&self.source, self.file(), offset, bytes)
     }
 }
 
-pub(super) fn corrupt(file: FileName, offset: u64, kind: CorruptionKind) -> OpenError {
+pub(crate) fn corrupt(file: FileName, offset: u64, kind: CorruptionKind) -> OpenError {
     Corruption { file, offset, kind }.into()
 }
 
-pub(super) fn failed(operation: &'static str, file: impl ToString, source: io::Error) -> OpenError {
+pub(crate) fn failed(operation: &'static str, file: impl ToString, source: io::Error) -> OpenError {
     OpenError::Io {
         operation,
         path: PathBuf::from(file.to_string()),
@@ -139,6 +139,16 @@ pub(super) fn read_segment(
     let source = engine
         .source(file, true)
         .map_err(|error| failed("opening", file, error))?;
+    check_segment(name, source, store_id)
+}
+
+/// Checks a segment's first block, and that it is the segment that the name says, whole.
+pub(crate) fn check_segment(
+    name: SegmentName,
+    source: Arc<dyn Source>,
+    store_id: u128,
+) -> Result<Found, OpenError> {
+    let file = FileName::Segment(name);
     if source.bytes() < BLOCK_BYTES as u64 {
         return Err(corrupt(
             file,

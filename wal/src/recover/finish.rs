@@ -414,7 +414,7 @@ fn header_after(progress: &Progress, verdict: &Verdict) -> SegmentHeader {
 }
 
 /// A segment's header must name the very group that its predecessor ends with.
-fn check_continues(progress: &Progress, next: &Found) -> Result<(), OpenError> {
+pub(crate) fn check_continues(progress: &Progress, next: &Found) -> Result<(), OpenError> {
     let header = &next.header;
     let continues = header.previous_group_seq == progress.last_group_seq
         && header.previous_group_crc == progress.last_group_crc;

@@ -2,6 +2,8 @@
 //!
 //! A group was durable if a later valid group says so. Only when nothing says so may it be left behind.
 
+use std::ops::ControlFlow;
+
 use super::Torn;
 use super::files::{Found, corrupt};
 use super::scan::Stop;
@@ -15,15 +17,15 @@ const WINDOW_BYTES: usize = 1 << 20;
 
 /// What the first group that is not valid means.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// None for a log that simply ends there.
-    pub(super) torn: Option<Torn>,
+    pub(crate) torn: Option<Torn>,
     /// The highest group number seen anywhere.
-    pub(super) group_seq_max: u64,
+    pub(crate) group_seq_max: u64,
 }
 
 /// Judges `stop` in `found`, the last segment; entries from `first_index` on would be lost.
-pub(super) fn judge(found: &Found, stop: &Stop, first_index: u64) -> Result<Verdict, OpenError> {
+pub(crate) fn judge(found: &Found, stop: &Stop, first_index: u64) -> Result<Verdict, OpenError> {
     let lost = |proof| CorruptionKind::Group {
         group_seq: stop.group_seq,
         first_index,
@@ -37,7 +39,7 @@ pub(super) fn judge(found: &Found, stop: &Stop, first_index: u64) -> Result<Verd
     let (mut groups, mut end) = (0, stop.offset);
     probe(found, stop.offset, |offset, header| {
         if header.group_seq < stop.group_seq {
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         }
         if header.durable_group_seq >= stop.group_seq {
             let (group_seq, segment_seq) = (header.group_seq, found.name.segment_seq);
@@ -53,7 +55,7 @@ pub(super) fn judge(found: &Found, stop: &Stop, first_index: u64) -> Result<Verd
         let bytes = whole_blocks(GROUP_HEADER_BYTES + header.payload_bytes as usize) as u64;
         end = end.max((offset + bytes).min(found.header.segment_bytes));
         verdict.group_seq_max = verdict.group_seq_max.max(header.group_seq);
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     if end > stop.offset || leaves_traces(found, stop)? {
         verdict.torn = Some(Torn {
@@ -66,11 +68,11 @@ pub(super) fn judge(found: &Found, stop: &Stop, first_index: u64) -> Result<Verd
     Ok(verdict)
 }
 
-/// Calls `visit` for every block from `from` on that starts with a header of this segment.
-pub(super) fn probe(
+/// Calls `visit` for every block from `from` on that starts with a header of this segment, until it breaks.
+pub(crate) fn probe(
     found: &Found,
     from: u64,
-    mut visit: impl FnMut(u64, &GroupHeader) -> Result<(), OpenError>,
+    mut visit: impl FnMut(u64, &GroupHeader) -> Result<ControlFlow<()>, OpenError>,
 ) -> Result<(), OpenError> {
     let seed = found.header.seed();
     let mut offset = from;
@@ -79,7 +81,10 @@ pub(super) fn probe(
         let window = found.load(offset, bytes)?;
         for (position, block) in window.chunks(BLOCK_BYTES).enumerate() {
             if let Some((header, _)) = GroupHeader::decode(block, seed) {
-                visit(offset + (position * BLOCK_BYTES) as u64, &header)?;
+                let at = offset + (position * BLOCK_BYTES) as u64;
+                if visit(at, &header)?.is_break() {
+                    return Ok(());
+                }
             }
         }
         offset += bytes as u64;

@@ -4,10 +4,10 @@
 //! follows the last valid group is either provably not durable, and left behind, or the open fails and
 //! names it. It runs blocking, before the first append.
 
-mod files;
-mod finish;
-mod judge;
-mod scan;
+pub(crate) mod files;
+pub(crate) mod finish;
+pub(crate) mod judge;
+pub(crate) mod scan;
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! Following the groups of a segment from its first to the last valid one.
 
+use bytes::Bytes;
 use drave_batch::BatchRef;
 
 use super::files::Found;
@@ -13,39 +14,42 @@ use crate::terms::Terms;
 
 /// The log as far as it has been followed.
 #[derive(Debug)]
-pub(super) struct Progress {
-    pub(super) segments: Vec<Segment>,
-    pub(super) terms: Terms,
-    pub(super) next_index: u64,
-    pub(super) last_crc: u32,
-    pub(super) last_group_seq: u64,
-    pub(super) last_group_crc: u32,
-    pub(super) last_kind: GroupKind,
-    pub(super) meta_generation: u32,
-    pub(super) groups: u64,
+pub(crate) struct Progress {
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) terms: Terms,
+    pub(crate) next_index: u64,
+    pub(crate) last_crc: u32,
+    pub(crate) last_group_seq: u64,
+    pub(crate) last_group_crc: u32,
+    pub(crate) last_kind: GroupKind,
+    pub(crate) meta_generation: u32,
+    pub(crate) groups: u64,
+    /// Groups of this segment were left out, so its seal's table need not be that of the groups followed.
+    pub(crate) has_gap: bool,
 }
 
 /// Where following the groups ended, and why.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stop {
-    pub(super) offset: u64,
-    pub(super) group_seq: u64,
-    pub(super) what: &'static str,
+pub(crate) struct Stop {
+    pub(crate) offset: u64,
+    pub(crate) group_seq: u64,
+    pub(crate) what: &'static str,
 }
 
 /// A group read and checked by itself.
-struct Group {
-    header: GroupHeader,
+pub(crate) struct Group {
+    pub(crate) header: GroupHeader,
     crc: u32,
     /// Checksum of the last batch; for markers, of the entry they name.
     last_crc: u32,
     /// `prev_crc` of the first batch.
     chain_crc: u32,
+    pub(crate) payload: Bytes,
 }
 
 impl Progress {
     /// Starts at the log's first segment.
-    pub(super) fn before(first: &Found) -> Self {
+    pub(crate) fn before(first: &Found) -> Self {
         let header = &first.header;
         Self {
             segments: Vec::new(),
@@ -57,15 +61,28 @@ impl Progress {
             last_kind: GroupKind::Idle,
             meta_generation: 0,
             groups: 0,
+            has_gap: false,
         }
     }
 
     /// Follows the groups of `found` up to the group `last_group_seq`, or to the first that is not valid.
-    pub(super) fn follow(
+    pub(crate) fn follow(
         &mut self,
         found: &Found,
         last_group_seq: u64,
     ) -> Result<Option<Stop>, OpenError> {
+        self.begin(found);
+        while self.last_group_seq < last_group_seq {
+            let offset = self.segments.last().map_or(0, |segment| segment.end_offset);
+            if let Err(stop) = self.follow_group(found, offset)? {
+                return Ok(Some(stop));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Enters a segment, before its first group.
+    pub(crate) fn begin(&mut self, found: &Found) {
         let header = &found.header;
         let mut segment = Segment::new(
             found.name,
@@ -81,18 +98,45 @@ impl Progress {
         self.segments.push(segment);
         // A segment made after a torn one goes on under a number above all that were seen.
         self.last_group_seq = header.first_group_seq - 1;
-        while self.last_group_seq < last_group_seq {
-            let offset = self.segments.last().map_or(0, |segment| segment.end_offset);
-            if let Err(stop) = self.follow_group(found, offset)? {
-                return Ok(Some(stop));
-            }
+        self.has_gap = false;
+    }
+
+    /// Goes on at the group at `offset`, whose header is `header`, whatever came before it. The entries
+    /// before it end at `next_index`.
+    pub(crate) fn resume(
+        &mut self,
+        found: &Found,
+        offset: u64,
+        header: &GroupHeader,
+        next_index: u64,
+    ) -> Result<(), OpenError> {
+        match (header.kind, read_group(found, offset)?) {
+            (GroupKind::Data, Ok(group)) => self.last_crc = group.chain_crc,
+            (GroupKind::Idle, _) => self.last_crc = header.payload_crc,
+            _ => {}
         }
-        Ok(None)
+        self.next_index = next_index;
+        self.last_group_seq = header.group_seq - 1;
+        self.last_group_crc = header.previous_group_crc;
+        self.has_gap = true;
+        if let Some(segment) = self.segments.last_mut() {
+            segment.end_offset = offset;
+        }
+        Ok(())
+    }
+
+    /// Takes it that everything before `next` was followed.
+    pub(crate) fn resume_before(&mut self, next: &Found) {
+        let header = &next.header;
+        self.next_index = header.base_index;
+        self.last_crc = header.base_crc;
+        self.last_group_seq = header.previous_group_seq;
+        self.last_group_crc = header.previous_group_crc;
     }
 
     /// Takes a sealed segment by its seal, without reading its batches, if the seal says enough: which `next`
     /// must name. False if the groups must be followed instead.
-    pub(super) fn trust_seal(&mut self, found: &Found, next: &Found) -> Result<bool, OpenError> {
+    pub(crate) fn trust_seal(&mut self, found: &Found, next: &Found) -> Result<bool, OpenError> {
         let offset = next.header.previous_seal_offset;
         if offset == 0 {
             return Ok(false);
@@ -106,9 +150,7 @@ impl Progress {
         if !named || seal.header.flags & SEAL_HAS_RESET != 0 {
             return Ok(false);
         }
-        let payload_bytes = seal.header.payload_bytes as usize;
-        let payload = found.load(offset + GROUP_HEADER_BYTES as u64, payload_bytes)?;
-        let Some(rows) = decode_rows(&payload) else {
+        let Some(rows) = decode_rows(&seal.payload) else {
             return Ok(false);
         };
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
@@ -152,7 +194,12 @@ impl Progress {
         Ok(true)
     }
 
-    fn follow_group(&mut self, found: &Found, offset: u64) -> Result<Result<(), Stop>, OpenError> {
+    /// Follows one group, or says why it does not continue the log.
+    pub(crate) fn follow_group(
+        &mut self,
+        found: &Found,
+        offset: u64,
+    ) -> Result<Result<Group, Stop>, OpenError> {
         let group_seq = self.last_group_seq + 1;
         let stop = |what| Stop {
             offset,
@@ -184,17 +231,17 @@ impl Progress {
         {
             return Ok(Err(stop("its first batch continues another entry")));
         }
-        if header.kind == GroupKind::Seal && !self.seal_agrees(found, &group, offset)? {
+        let is_seal = header.kind == GroupKind::Seal;
+        if is_seal && !self.has_gap && !self.seal_agrees(&group) {
             return Ok(Err(stop("the seal's table is not that of the groups")));
         }
         self.accept(&group, offset);
-        Ok(Ok(()))
+        Ok(Ok(group))
     }
 
-    fn seal_agrees(&self, found: &Found, group: &Group, offset: u64) -> Result<bool, OpenError> {
-        let bytes = group.header.payload_bytes as usize;
-        let rows = decode_rows(&found.load(offset + GROUP_HEADER_BYTES as u64, bytes)?);
-        Ok(rows.as_ref() == self.segments.last().map(|segment| &segment.rows))
+    fn seal_agrees(&self, group: &Group) -> bool {
+        let rows = decode_rows(&group.payload);
+        rows.as_ref() == self.segments.last().map(|segment| &segment.rows)
     }
 
     fn accept(&mut self, group: &Group, offset: u64) {
@@ -238,7 +285,10 @@ impl Progress {
 }
 
 /// Reads and checks the group at `offset` by itself.
-fn read_group(found: &Found, offset: u64) -> Result<Result<Group, &'static str>, OpenError> {
+pub(crate) fn read_group(
+    found: &Found,
+    offset: u64,
+) -> Result<Result<Group, &'static str>, OpenError> {
     let bytes = found.header.segment_bytes;
     if offset + BLOCK_BYTES as u64 > bytes {
         return Ok(Err("the segment ends"));
@@ -264,6 +314,7 @@ fn read_group(found: &Found, offset: u64) -> Result<Result<Group, &'static str>,
         crc,
         last_crc,
         chain_crc,
+        payload,
     }))
 }
 
