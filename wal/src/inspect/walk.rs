@@ -377,7 +377,7 @@ impl Walk {
             (None, Ok(header)) => *self.store_id.insert(header.store_id),
             (known, _) => known.unwrap_or(0),
         };
-        match check_segment(name, Arc::clone(&source), store_id) {
+        match check_segment(name, Arc::clone(&source), Arc::clone(&source), store_id) {
             Ok(found) => Ok(Opening::Found(found)),
             Err(OpenError::Corrupt(corruption)) => {
                 let detail = explain_segment(&block, &corruption);

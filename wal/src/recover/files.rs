@@ -17,10 +17,24 @@ use crate::format::{
 pub(crate) struct Found {
     pub(crate) name: SegmentName,
     pub(crate) header: SegmentHeader,
+    /// Reads ahead, for following the groups.
     pub(crate) source: Arc<dyn Source>,
+    /// Reads what it is asked for and little more: touching a map here and there would bring in as much as
+    /// the disk reads ahead around each place.
+    sparse: Arc<dyn Source>,
 }
 
 impl Found {
+    /// The same segment, for reading a few places of it.
+    pub(super) fn sparsely(&self) -> Self {
+        Self {
+            name: self.name,
+            header: self.header.clone(),
+            source: Arc::clone(&self.sparse),
+            sparse: Arc::clone(&self.sparse),
+        }
+    }
+
     pub(crate) fn file(&self) -> FileName {
         FileName::Segment(self.name)
     }
@@ -136,16 +150,18 @@ pub(super) fn read_segment(
     store_id: u128,
 ) -> Result<Found, OpenError> {
     let file = FileName::Segment(name);
-    let source = engine
-        .source(file, true)
-        .map_err(|error| failed("opening", file, error))?;
-    check_segment(name, source, store_id)
+    let open = |mapped| {
+        let opened = engine.source(file, mapped);
+        opened.map_err(|error| failed("opening", file, error))
+    };
+    check_segment(name, open(true)?, open(false)?, store_id)
 }
 
 /// Checks a segment's first block, and that it is the segment that the name says, whole.
 pub(crate) fn check_segment(
     name: SegmentName,
     source: Arc<dyn Source>,
+    sparse: Arc<dyn Source>,
     store_id: u128,
 ) -> Result<Found, OpenError> {
     let file = FileName::Segment(name);
@@ -156,7 +172,7 @@ pub(crate) fn check_segment(
             CorruptionKind::SegmentHeader("the file is too short for it"),
         ));
     }
-    let block = load(&source, file, 0, BLOCK_BYTES)?;
+    let block = load(&sparse, file, 0, BLOCK_BYTES)?;
     let header = match SegmentHeader::decode(&block) {
         Ok(header) => header,
         Err(BlockError::Version(found)) => {
@@ -194,6 +210,7 @@ pub(crate) fn check_segment(
         name,
         header,
         source,
+        sparse,
     })
 }
 

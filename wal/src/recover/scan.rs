@@ -141,6 +141,7 @@ impl Progress {
         if offset == 0 {
             return Ok(false);
         }
+        let found = &found.sparsely();
         let Ok(seal) = read_group(found, offset)? else {
             return Ok(false);
         };
