@@ -174,6 +174,7 @@ pub(super) fn shorter(
     Some(Found {
         name,
         header,
+        sparse: Arc::clone(&source),
         source,
     })
 }

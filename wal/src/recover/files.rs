@@ -21,7 +21,7 @@ pub(crate) struct Found {
     pub(crate) source: Arc<dyn Source>,
     /// Reads what it is asked for and little more: touching a map here and there would bring in as much as
     /// the disk reads ahead around each place.
-    sparse: Arc<dyn Source>,
+    pub(crate) sparse: Arc<dyn Source>,
 }
 
 impl Found {
