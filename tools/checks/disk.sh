@@ -1,5 +1,5 @@
 # What the checks on real file systems share: loop devices, mounts, the writer, and putting all of it away.
-# To be sourced. Leaves: $dir (temporary), $torture (the program), skip, fail, device, make_fs, cleanup.
+# To be sourced, with the programs needed as arguments. The log is at $log, in a file system at $dir/mnt.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 torture=${TORTURE:-$root/target/debug/examples/torture}
@@ -16,7 +16,7 @@ done
 [ -n "${TORTURE:-}" ] || cargo build --quiet -p drave-wal --example torture --manifest-path "$root/Cargo.toml"
 dir=$(mktemp -d "${TMPDIR:-/tmp}/drave-disk-XXXXXX")
 mkdir "$dir/mnt"
-journal=$dir/journal
+journal=$dir/journal log=$dir/mnt/wal
 loops=() mounts=() groups=() pids=()
 
 # let_go MOUNTPOINT: unmounts it; a frozen or failed file system may need a moment until its last user is gone
@@ -76,7 +76,7 @@ mount_at() {
 writes() {
   local engine=$1 seconds=$2
   shift 2
-  "$torture" write "$dir/mnt/wal" "$journal" --engine "$engine" --seconds "$seconds" \
+  "$torture" write "$log" "$journal" --engine "$engine" --seconds "$seconds" \
     --seed "$RANDOM" "$@" >"$dir/writer.log" 2>&1 &
   writer=$!
   pids=("$writer")
@@ -91,7 +91,7 @@ ended() {
 
 # checks ENGINE: the log must be what the journal says
 checks() {
-  "$torture" check "$dir/mnt/wal" "$journal" --engine "$1" >"$dir/check.log" 2>&1 ||
+  "$torture" check "$log" "$journal" --engine "$1" >"$dir/check.log" 2>&1 ||
     { cat "$dir/writer.log" "$dir/check.log" >&2; fail "the log is not what was acknowledged"; }
 }
 

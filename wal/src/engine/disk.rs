@@ -264,8 +264,11 @@ impl FileSource {
                 source: Arc::clone(&self),
                 range,
             })),
-            // A kernel without MADV_POPULATE_READ: a copy cannot end in a signal either.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.load_copied(range),
+            // A kernel without MADV_POPULATE_READ; or a page that cannot be had, whatever the reason: reading it
+            // into memory of our own cannot end in a signal either, and says why it fails.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EFAULT)) => {
+                self.load_copied(range)
+            }
             Err(error) => Err(error),
         }
     }
