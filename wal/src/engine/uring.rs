@@ -37,6 +37,8 @@ struct Flight {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     Writing,
+    /// Written; the flush is not with the kernel yet.
+    Written,
     Flushing,
 }
 
@@ -122,16 +124,33 @@ impl UringEngine {
 
     /// Puts requests into the ring as long as it takes them.
     fn fill_ring(&mut self) {
-        while let Some(slot) = self.ready.front().copied() {
-            let flight = self.flights[slot].as_ref().expect("a ready slot is in use");
+        for _ in 0..self.ready.len() {
+            let slot = self.ready[0];
+            if self.must_wait(slot) {
+                self.ready.rotate_left(1);
+                continue;
+            }
+            let flight = self.flights[slot].as_mut().expect("a ready slot is in use");
             let entry = request(flight).user_data(slot as u64);
             // SAFETY: the buffer and the file live in `self.flights` until the completion is reaped; `drop`
             // waits for that too.
             if unsafe { self.ring.submission().push(&entry) }.is_err() {
                 return;
             }
+            if flight.stage == Stage::Written {
+                flight.stage = Stage::Flushing;
+            }
             self.ready.pop_front();
         }
+    }
+
+    /// Whether a flight is to be flushed and its file is being flushed already. The kernel tells a failed write
+    /// to one flush of an open file only: of two at once, the one whose write was lost may be told nothing.
+    fn must_wait(&self, slot: usize) -> bool {
+        let own = self.flights[slot].as_ref().expect("a ready slot is in use");
+        let flushes_too =
+            |other: &Flight| other.stage == Stage::Flushing && Arc::ptr_eq(&own.file, &other.file);
+        own.stage == Stage::Written && self.flights.iter().flatten().any(flushes_too)
     }
 
     /// Whether requests are with the kernel or on their way to it.
@@ -173,7 +192,7 @@ fn request(flight: &Flight) -> squeue::Entry {
                 .offset(flight.offset + flight.written as u64)
                 .build()
         }
-        Stage::Flushing => opcode::Fsync::new(file)
+        Stage::Written | Stage::Flushing => opcode::Fsync::new(file)
             .flags(types::FsyncFlags::DATASYNC)
             .build(),
     }
@@ -212,7 +231,7 @@ fn advance(flight: &mut Flight, result: i32, direct: bool) -> Next {
     if direct {
         return Next::Done(Ok(()));
     }
-    flight.stage = Stage::Flushing;
+    flight.stage = Stage::Written;
     Next::Again
 }
 
@@ -332,7 +351,8 @@ impl Engine for UringEngine {
     fn wait(&mut self) {
         self.submit();
         // What the kernel did not take yet would never complete: the caller comes back and submits again.
-        let all_taken = self.ready.is_empty() && self.ring.submission().is_empty();
+        let waits = |slot: &usize| self.must_wait(*slot);
+        let all_taken = self.ready.iter().all(waits) && self.ring.submission().is_empty();
         if all_taken && (self.helpers > 0 || self.writes_under_way()) {
             self.mailbox.wait();
         }
