@@ -19,6 +19,7 @@ pub mod mutants;
 mod options;
 mod read;
 mod recover;
+mod salvage;
 mod tail;
 mod terms;
 mod wal;
@@ -36,5 +37,6 @@ pub use format::{
 pub use options::{EngineChoice, Options};
 pub use read::{ColdRead, Read, Slices};
 pub use recover::{RecoveryReport, Torn};
+pub use salvage::{CutReport, EndError, Missing, OfferError, Offered, RepairReport, Salvage};
 pub use terms::TermRun;
 pub use wal::Wal;

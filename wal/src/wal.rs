@@ -57,7 +57,7 @@ fn io_failed(path: &Path) -> impl Fn(std::io::Error) -> OpenError + '_ {
     }
 }
 
-fn make_engine(dir: &Path, choice: EngineChoice) -> Result<Box<dyn Engine>, OpenError> {
+pub(crate) fn make_engine(dir: &Path, choice: EngineChoice) -> Result<Box<dyn Engine>, OpenError> {
     make_engine_with(dir, choice, probe)
 }
 

@@ -62,8 +62,18 @@ pub enum Operation {
         /// Whether to fill it with zeros rather than to reserve it.
         prewrite: bool,
     },
-    /// Turn a spare into a segment: header, flush, rename, directory flush; then it can be written to.
-    /// [`io::ErrorKind::StorageFull`] (no room for the longer name) leaves the spare, and can be tried again.
+    /// Write into a spare; durable when it is activated, and not before.
+    Fill {
+        /// The spare's number.
+        spare: u64,
+        /// Where, bytes, on a block boundary.
+        offset: u64,
+        /// What.
+        blocks: Blocks,
+    },
+    /// Turn a spare into a segment, in place of one of that name: header, flush, rename, directory flush; then
+    /// it can be written to. [`io::ErrorKind::StorageFull`] (no room for the longer name) leaves the spare, and
+    /// can be tried again.
     Activate {
         /// The spare's number.
         spare: u64,
@@ -106,6 +116,7 @@ impl Operation {
         match self {
             Self::Write { .. } => "write",
             Self::Prepare { .. } => "preparation",
+            Self::Fill { .. } => "filling",
             Self::Activate { .. } => "activation",
             Self::Open { .. } | Self::OpenMeta => "opening",
             Self::CreateMeta { .. } => "creation",
@@ -119,7 +130,7 @@ impl Operation {
     pub fn file_name(&self) -> FileName {
         match self {
             Self::Write { target, .. } => target.file_name(),
-            Self::Prepare { spare, .. } => FileName::Spare(*spare),
+            Self::Prepare { spare, .. } | Self::Fill { spare, .. } => FileName::Spare(*spare),
             Self::Activate { segment, .. }
             | Self::Open { segment }
             | Self::Retire { segment, .. } => FileName::Segment(*segment),
@@ -131,7 +142,7 @@ impl Operation {
     /// Where in the file, for errors.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        if let Self::Write { offset, .. } = self {
+        if let Self::Write { offset, .. } | Self::Fill { offset, .. } = self {
             *offset
         } else {
             0

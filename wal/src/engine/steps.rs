@@ -39,6 +39,11 @@ pub(crate) fn run(files: &mut dyn Files, operation: &Operation) -> io::Result<()
             bytes,
             prewrite,
         } => prepare(files, *spare, *bytes, *prewrite),
+        Operation::Fill {
+            spare,
+            offset,
+            blocks,
+        } => files.write(FileName::Spare(*spare), *offset, blocks),
         Operation::Activate {
             spare,
             segment,

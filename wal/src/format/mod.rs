@@ -15,7 +15,7 @@ pub(crate) use group::{
 };
 pub(crate) use meta::{META_FILE_BYTES, META_MAGIC, MetaRecord};
 pub use name::{FileName, SegmentName};
-pub(crate) use segment::{PREDECESSOR_SEALED, SEGMENT_MAGIC, SegmentHeader, USED_BEFORE};
+pub(crate) use segment::{PREDECESSOR_SEALED, RELINKED, SEGMENT_MAGIC, SegmentHeader, USED_BEFORE};
 
 /// Bytes of a block: every structure on disk starts and ends on a multiple of it.
 pub const BLOCK_BYTES: usize = 4096;

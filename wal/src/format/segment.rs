@@ -10,6 +10,9 @@ pub(crate) const PREDECESSOR_SEALED: u32 = 1;
 /// Flag: the file held an older segment before, so what follows the last group may look like groups.
 pub(crate) const USED_BEFORE: u32 = 2;
 
+/// Flag: the predecessor was written anew after this segment's first group, which names the former one.
+pub(crate) const RELINKED: u32 = 4;
+
 /// What a segment says of itself and of its predecessor's end.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct SegmentHeader {
@@ -26,6 +29,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) previous_end_offset: u64,
     pub(crate) previous_group_seq: u64,
     pub(crate) previous_group_crc: u32,
+    /// With [`RELINKED`]: what the first group calls the checksum of the group before it.
+    pub(crate) linked_group_crc: u32,
     pub(crate) first_group_seq: u64,
     pub(crate) previous_seal_offset: u64,
 }
@@ -46,6 +51,7 @@ impl SegmentHeader {
         put(block, 88, &self.previous_end_offset.to_le_bytes());
         put(block, 96, &self.previous_group_seq.to_le_bytes());
         put(block, 104, &self.previous_group_crc.to_le_bytes());
+        put(block, 108, &self.linked_group_crc.to_le_bytes());
         put(block, 112, &self.first_group_seq.to_le_bytes());
         put(block, 120, &self.previous_seal_offset.to_le_bytes());
         finish_block(block, SEGMENT_MAGIC);
@@ -68,16 +74,26 @@ impl SegmentHeader {
             previous_end_offset: le_u64(block, 88),
             previous_group_seq: le_u64(block, 96),
             previous_group_crc: le_u32(block, 104),
+            linked_group_crc: le_u32(block, 108),
             first_group_seq: le_u64(block, 112),
             previous_seal_offset: le_u64(block, 120),
         };
         let consistent = header.base_index > 0
             && header.first_group_seq > header.previous_group_seq
-            && header.flags & !(PREDECESSOR_SEALED | USED_BEFORE) == 0;
+            && header.flags & !(PREDECESSOR_SEALED | USED_BEFORE | RELINKED) == 0;
         if consistent {
             Ok(header)
         } else {
             Err(BlockError::Damaged("segment header fields"))
+        }
+    }
+
+    /// What the segment's first group names as the checksum of the group before it.
+    pub(crate) fn first_link_crc(&self) -> u32 {
+        if self.flags & RELINKED == 0 {
+            self.previous_group_crc
+        } else {
+            self.linked_group_crc
         }
     }
 

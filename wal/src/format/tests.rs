@@ -46,6 +46,7 @@ fn segment() -> SegmentHeader {
         previous_end_offset: 0x5F5E_5D5C_5B5A_5958,
         previous_group_seq: 0x6766_6564_6362_6160,
         previous_group_crc: 0x6B6A_6968,
+        linked_group_crc: 0,
         first_group_seq: 0x7776_7574_7372_7170,
         previous_seal_offset: 0x7F7E_7D7C_7B7A_7978,
     }

@@ -193,6 +193,7 @@ impl Machine {
             previous_end_offset: roll.seal_end,
             previous_group_seq: roll.seal_seq,
             previous_group_crc: roll.seal_crc,
+            linked_group_crc: 0,
             first_group_seq: self.next_group_seq,
             previous_seal_offset: roll.seal_offset,
         };

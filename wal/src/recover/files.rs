@@ -68,7 +68,7 @@ fn load(
 }
 
 /// Does one operation and waits for it.
-pub(super) fn run(
+pub(crate) fn run(
     engine: &mut dyn Engine,
     number: &mut u64,
     operation: Operation,
@@ -100,7 +100,7 @@ pub(super) fn run(
 }
 
 /// The newest valid slot, and whether both slots hold it.
-pub(super) fn read_meta(
+pub(crate) fn read_meta(
     engine: &mut dyn Engine,
     store_id: u128,
 ) -> Result<(MetaRecord, bool), OpenError> {
@@ -144,7 +144,7 @@ pub(super) fn read_meta(
 }
 
 /// Reads a segment's first block.
-pub(super) fn read_segment(
+pub(crate) fn read_segment(
     engine: &mut dyn Engine,
     name: SegmentName,
     store_id: u128,
@@ -215,7 +215,7 @@ pub(crate) fn check_segment(
 }
 
 /// Checks that `names`, in order of their numbers, are what the meta record says must exist.
-pub(super) fn check_sequence(names: &[SegmentName], meta: &MetaRecord) -> Result<(), OpenError> {
+pub(crate) fn check_sequence(names: &[SegmentName], meta: &MetaRecord) -> Result<(), OpenError> {
     let mut expected = meta.first_segment_seq;
     for name in names {
         let file = FileName::Segment(*name);

@@ -98,6 +98,7 @@ impl Progress {
         self.segments.push(segment);
         // A segment made after a torn one goes on under a number above all that were seen.
         self.last_group_seq = header.first_group_seq - 1;
+        self.last_group_crc = header.first_link_crc();
         self.has_gap = false;
     }
 

@@ -1,0 +1,181 @@
+//! Which of the batches that were found are the log: the chain, followed down from its last entry.
+//!
+//! Every entry names the checksum of the one before it, so the end of the log proves all of it. Below an entry
+//! that is missing the newest that was found is assumed to be the one, until what is fetched proves it or not.
+
+use std::collections::BTreeMap;
+
+use super::Missing;
+use super::files::Candidate;
+
+/// What is known of an entry before it is found.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) crc: Option<u32>,
+    pub(super) term: Option<u64>,
+}
+
+/// The entry just below the log's first one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Floor {
+    /// The log's first index.
+    pub(super) first_index: u64,
+    /// Term and checksum of the entry before it, 0 if none.
+    pub(super) term: u64,
+    pub(super) crc: u32,
+    /// The segment whose reset group says so.
+    pub(super) reset_in: Option<u64>,
+}
+
+/// The log as far as it is known.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub(super) floor: Floor,
+    /// The last index, if it is known where the log ends.
+    pub(super) last_index: Option<u64>,
+    /// Ordered by index, then loose ones first, then by group.
+    found: Vec<Candidate>,
+    /// The log's entries.
+    live: BTreeMap<u64, Candidate>,
+    pub(super) missing: Vec<Missing>,
+}
+
+impl Chain {
+    pub(super) fn new(floor: Floor, mut found: Vec<Candidate>) -> Self {
+        found.sort_unstable_by_key(|batch| (batch.index, batch.group_seq));
+        Self {
+            floor,
+            last_index: None,
+            found,
+            live: BTreeMap::new(),
+            missing: Vec::new(),
+        }
+    }
+
+    /// The log ends with this entry.
+    pub(super) fn end_with(&mut self, last_index: u64, wanted: Wanted) {
+        self.last_index = Some(last_index);
+        self.missing.clear();
+        self.live.clear();
+        self.walk(last_index, wanted);
+    }
+
+    /// It is not known where the log ends: from the last entry found in a group on it is missing.
+    pub(super) fn end_unknown(&mut self) {
+        let placed = self.found.iter().rev().find(|batch| batch.group_seq > 0);
+        let last = placed.map_or(self.floor.first_index - 1, |batch| batch.index);
+        self.last_index = None;
+        self.walk(last, Wanted::default());
+        self.missing.push(Missing {
+            lo: last + 1,
+            hi: u64::MAX,
+            crc: None,
+            term: None,
+        });
+    }
+
+    pub(super) fn get(&self, index: u64) -> Option<&Candidate> {
+        self.live.get(&index)
+    }
+
+    /// Term and checksum of the entry before `index`, if it is known.
+    pub(super) fn before(&self, index: u64) -> Option<(u64, u32)> {
+        if index == self.floor.first_index {
+            return Some((self.floor.term, self.floor.crc));
+        }
+        self.get(index - 1).map(|batch| (batch.term, batch.crc))
+    }
+
+    /// Whether the group `group_seq` holds the very entry that the log has at `index`.
+    pub(super) fn is_in_group(&self, index: u64, group_seq: u64) -> bool {
+        let Some(live) = self.get(index) else {
+            return false;
+        };
+        self.at(index)
+            .iter()
+            .any(|batch| batch.crc == live.crc && batch.group_seq == group_seq)
+    }
+
+    fn at(&self, index: u64) -> &[Candidate] {
+        let lo = self.found.partition_point(|batch| batch.index < index);
+        let hi = self.found.partition_point(|batch| batch.index <= index);
+        &self.found[lo..hi]
+    }
+
+    fn find(&self, index: u64, wanted: Wanted) -> Option<Candidate> {
+        let fits = |batch: &&Candidate| match wanted.crc {
+            Some(crc) => batch.crc == crc,
+            None => batch.group_seq > 0 && wanted.term.is_none_or(|term| batch.term == term),
+        };
+        self.at(index).iter().rev().find(fits).copied()
+    }
+
+    /// The highest index below `index` at which a batch has a place in the log's order.
+    fn placed_below(&self, index: u64) -> Option<u64> {
+        let below = self.found.partition_point(|batch| batch.index < index);
+        let mut placed = self.found[..below].iter().rev();
+        placed
+            .find(|batch| batch.group_seq > 0)
+            .map(|batch| batch.index)
+            .filter(|index| *index >= self.floor.first_index)
+    }
+
+    /// Settles the log from `index` downwards, to where it is settled already.
+    fn walk(&mut self, mut index: u64, mut wanted: Wanted) {
+        let (from, mut missing) = (index, Vec::new());
+        let settled = loop {
+            if index < self.floor.first_index {
+                break self.floor.first_index;
+            }
+            if let Some(batch) = self.find(index, wanted) {
+                let before = self.live.insert(index, batch);
+                if before.is_some_and(|before| before.crc == batch.crc) {
+                    break index;
+                }
+                wanted = Wanted {
+                    crc: Some(batch.prev_crc),
+                    term: None,
+                };
+                index -= 1;
+                continue;
+            }
+            let lower = self.placed_below(index);
+            let lo = lower.map_or(self.floor.first_index, |lower| lower + 1);
+            self.live.retain(|other, _| !(lo..=index).contains(other));
+            missing.push(Missing {
+                lo,
+                hi: index + 1,
+                crc: wanted.crc,
+                term: wanted.term,
+            });
+            wanted = Wanted::default();
+            index = lo - 1;
+        };
+        self.missing
+            .retain(|range| range.hi <= settled || range.lo > from);
+        self.missing.extend(missing);
+        self.missing.sort_unstable_by_key(|range| range.lo);
+    }
+
+    /// Takes entries that were proven to be the upper end of the missing range `[lo, hi)`.
+    pub(super) fn take(&mut self, range: Missing, batches: &[Candidate]) {
+        self.missing.retain(|other| other.hi != range.hi);
+        let first = batches[0];
+        for batch in batches {
+            self.live.insert(batch.index, *batch);
+        }
+        let wanted = Wanted {
+            crc: Some(first.prev_crc),
+            term: None,
+        };
+        self.walk(first.index - 1, wanted);
+    }
+
+    /// Ends the log before `index`.
+    pub(super) fn cut(&mut self, index: u64) -> u64 {
+        let dropped = self.live.split_off(&index);
+        self.missing.clear();
+        self.last_index = Some(index - 1);
+        dropped.len() as u64
+    }
+}
