@@ -62,7 +62,7 @@ impl Chain {
 
     /// It is not known where the log ends: from the last entry found in a group on it is missing.
     pub(super) fn end_unknown(&mut self) {
-        let placed = self.found.iter().rev().find(|batch| batch.group_seq > 0);
+        let placed = self.found.iter().rev().find(|batch| is_placed(batch));
         let last = placed.map_or(self.floor.first_index - 1, |batch| batch.index);
         self.last_index = None;
         self.walk(last, Wanted::default());
@@ -105,7 +105,7 @@ impl Chain {
     fn find(&self, index: u64, wanted: Wanted) -> Option<Candidate> {
         let fits = |batch: &&Candidate| match wanted.crc {
             Some(crc) => batch.crc == crc,
-            None => batch.group_seq > 0 && wanted.term.is_none_or(|term| batch.term == term),
+            None => is_placed(batch) && wanted.term.is_none_or(|term| batch.term == term),
         };
         self.at(index).iter().rev().find(fits).copied()
     }
@@ -115,7 +115,7 @@ impl Chain {
         let below = self.found.partition_point(|batch| batch.index < index);
         let mut placed = self.found[..below].iter().rev();
         placed
-            .find(|batch| batch.group_seq > 0)
+            .find(|batch| is_placed(batch))
             .map(|batch| batch.index)
             .filter(|index| *index >= self.floor.first_index)
     }
@@ -178,4 +178,9 @@ impl Chain {
         self.last_index = Some(index - 1);
         dropped.len() as u64
     }
+}
+
+/// Whether it may be the log's as far as the groups say: loose ones may only be what the chain names.
+fn is_placed(batch: &Candidate) -> bool {
+    batch.group_seq > 0 && !batch.is_superseded
 }

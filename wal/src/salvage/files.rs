@@ -29,6 +29,8 @@ pub(super) struct Candidate {
     pub(super) prev_crc: u32,
     /// The number of its group; 0 for a loose one.
     pub(super) group_seq: u64,
+    /// A later group took it away, or put another in its place.
+    pub(super) is_superseded: bool,
     pub(super) place: Place,
 }
 
@@ -249,7 +251,31 @@ pub(super) fn candidate(batch: &BatchRef<'_>, group_seq: u64, place: Place) -> C
         crc: batch.header_crc,
         prev_crc: batch.header.prev_crc,
         group_seq,
+        is_superseded: false,
         place,
+    }
+}
+
+/// Marks what later groups say is gone. A group's header says so though its batches be damaged.
+pub(super) fn mark_superseded(files: &[SegmentFile], found: &mut [Candidate]) {
+    let cuts = |group: &&Group| !matches!(group.header.kind, GroupKind::Idle | GroupKind::Seal);
+    let groups = files.iter().flat_map(|file| &file.groups).filter(cuts);
+    let mut from: Vec<(u64, u64)> = groups
+        .map(|group| match group.header.kind {
+            GroupKind::Reset => (group.header.group_seq, 0),
+            _ => (group.header.group_seq, group.header.first_index),
+        })
+        .collect();
+    from.sort_unstable();
+    let mut lowest = u64::MAX;
+    for (_, first_index) in from.iter_mut().rev() {
+        lowest = lowest.min(*first_index);
+        *first_index = lowest;
+    }
+    for batch in found {
+        let later = from.partition_point(|(group_seq, _)| *group_seq <= batch.group_seq);
+        let taken_from = from.get(later).map(|(_, first_index)| *first_index);
+        batch.is_superseded = taken_from.is_some_and(|first_index| first_index <= batch.index);
     }
 }
 

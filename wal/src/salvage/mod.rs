@@ -129,6 +129,7 @@ impl Salvage {
                 ..Floor::default()
             },
         };
+        files::mark_superseded(&files, &mut found);
         let mut chain = Chain::new(floor, found);
         let end = if meta.initialised {
             judge::end(&files, &meta)
