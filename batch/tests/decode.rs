@@ -69,6 +69,8 @@ proptest! {
         let _ = wire::Append::decode_head(&bytes);
         let _ = wire::MemberListed::decode_head(&bytes);
         let _ = wire::MemberChange::decode_head(&bytes);
+        let _ = wire::EntriesRequest::decode_head(&bytes);
+        let _ = wire::EntriesReply::decode_head(&bytes);
     }
 }
 
@@ -239,5 +241,28 @@ fn addresses_are_host_and_port() {
         &long,
     ] {
         assert!(address_error(bad).is_some(), "{bad}");
+    }
+}
+
+#[test]
+fn an_answer_about_entries_says_something_of_at_least_one() {
+    let head = |held: u8, lo: u64, hi: u64| {
+        let mut head = vec![held];
+        for number in [lo, hi, 7] {
+            head.extend_from_slice(&number.to_le_bytes());
+        }
+        wire::EntriesReply::decode_head(&head)
+    };
+    for held in [1, 2, 3] {
+        assert_eq!(head(held, 5, 6).unwrap().hi, 6);
+        for (lo, hi) in [(5, 5), (5, 4), (u64::MAX, u64::MAX), (1, 0)] {
+            let refused = head(held, lo, hi).unwrap_err();
+            assert!(matches!(refused, DecodeError::Invalid { .. }), "{refused}");
+        }
+    }
+    assert_eq!(head(4, 5, 5).unwrap().held, wire::EntriesHeld::Busy);
+    for held in [0, 5, 255] {
+        let refused = head(held, 5, 6).unwrap_err();
+        assert!(matches!(refused, DecodeError::Invalid { .. }), "{refused}");
     }
 }

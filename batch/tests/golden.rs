@@ -285,6 +285,23 @@ fn peer_messages_about_snapshots_and_reads() {
 }
 
 #[test]
+fn peer_messages_about_repair() {
+    let request = wire::EntriesRequest {
+        lo: 100,
+        hi: 140,
+        bytes_max: 1 << 20,
+    };
+    check_message("entries_request", &request, 0);
+    let reply = wire::EntriesReply {
+        held: wire::EntriesHeld::Held,
+        lo: 100,
+        hi: 120,
+        commit_index: 98,
+    };
+    check_message("entries_reply", &reply, 4096);
+}
+
+#[test]
 fn admin_messages() {
     check_message("member_list", &wire::MemberList {}, 0);
     let member = Member {

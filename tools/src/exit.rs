@@ -99,6 +99,7 @@ Exit codes:
             | ErrorCode::TransferFailed
             | ErrorCode::StorageFailed
             | ErrorCode::DiskFull
+            | ErrorCode::Repairing
             | ErrorCode::HandshakeTimeout
             | ErrorCode::ConnectionLimit
             | ErrorCode::Stopping => Self::Unavailable,

@@ -115,6 +115,8 @@ codes! {
     Corruption = 402, NotWritten, true, "stored bytes are damaged";
     /// The node's disk is full.
     DiskFull = 403, NotWritten, true, "the node's disk is full";
+    /// The node's log is damaged and being repaired from the other members.
+    Repairing = 404, NotWritten, true, "the node repairs its damaged log and takes no part meanwhile";
     /// No protocol version in common.
     ProtocolVersion = 701, NotWritten, false, "no protocol version in common";
     /// Another cluster.

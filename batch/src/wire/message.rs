@@ -54,6 +54,10 @@ kinds! {
     ReadIndexRequest = 0x19,
     /// [`super::ReadIndexReply`]
     ReadIndexReply = 0x1A,
+    /// [`super::EntriesRequest`]
+    EntriesRequest = 0x1B,
+    /// [`super::EntriesReply`]
+    EntriesReply = 0x1C,
     /// [`super::ErrorReply`]
     ErrorReply = 0x40,
     /// [`super::ProducerOpen`]

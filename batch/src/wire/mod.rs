@@ -9,6 +9,7 @@ mod frame;
 mod hello;
 mod message;
 mod peer;
+mod repair;
 
 pub use admin::{
     LeaderTransfer, LeaderTransferred, LogTrim, MemberChange, MemberList, MemberListed,
@@ -32,3 +33,4 @@ pub use peer::{
     AppendEntries, AppendReply, Heartbeat, HeartbeatReply, ReadIndexReply, ReadIndexRequest,
     SnapshotChunk, SnapshotReply, TimeoutNow, VoteReply, VoteRequest,
 };
+pub use repair::{EntriesHeld, EntriesReply, EntriesRequest};
