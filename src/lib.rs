@@ -6,6 +6,7 @@
 //! - [`raft`]: pure Raft; also compiles alone without the standard library.
 //! - [`replica`]: one group's Raft, logs and producers; takes events, returns effects; no I/O.
 //! - [`node`]: the shell that carries bytes between sockets, disk and replica.
+//! - [`repair`]: which entries of a damaged log to ask which member for; no I/O.
 //! - [`service`]: client requests to the replica and back.
 //! - [`store`], [`config`]: the data directory's identity, and the configuration file.
 //!
@@ -17,6 +18,7 @@ extern crate alloc;
 pub mod config;
 pub mod node;
 pub mod raft;
+pub mod repair;
 pub mod replica;
 pub mod service;
 pub mod store;

@@ -156,6 +156,29 @@ fn the_replica_is_sans_io() {
 }
 
 #[test]
+fn repair_is_sans_io() {
+    assert_absent(
+        "src/repair",
+        &[
+            "std::fs",
+            "std::net",
+            "std::io",
+            "std::time",
+            "std::thread",
+            "std::sync",
+            "tokio",
+            "drave_wal",
+            "drave_net",
+            "tracing",
+            "Instant",
+            "SystemTime",
+            "async ",
+            "crate::",
+        ],
+    );
+}
+
+#[test]
 fn the_encoding_has_no_behaviour() {
     assert_absent(
         "batch/src",
