@@ -3,17 +3,19 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use drave_batch::wire::{self, ErrorCode, MessageKind, Role};
-use drave_net::handshake::{HandshakeError, Limits};
-use drave_net::{CloseReason, ConnId, DialError, Flush, Frame, Identity, Net, NetConfig, NetEvent};
+use drave_net::handshake::HandshakeError;
+use drave_net::{CloseReason, ConnId, DialError, Flush, Frame, Net, NetEvent};
 use tokio::time::{Instant, sleep_until};
 
+use super::bind::bind;
 use super::clock::Clock;
+use super::entries::{Entries, EntriesJob};
 use super::group_log::Completion;
 use super::helper::Finished;
 use super::peers::{Dialing, Lost, Peers};
@@ -56,6 +58,7 @@ pub(super) struct Node {
     replica: Replica,
     helper: Helper,
     peers: Peers,
+    entries: Entries,
     service: Service,
     facts: NodeFacts,
     faults: BTreeMap<Fault, String>,
@@ -70,12 +73,12 @@ pub(super) struct Node {
     closing: HashSet<ConnId>,
     events: Vec<NetEvent>,
     completions: Vec<Completion>,
-    _store: Store,
+    _store: Rc<Store>,
 }
 
 impl Node {
     /// Binds the node's own member address and starts dialing the others.
-    pub(super) async fn listen(opened: Opened) -> Result<Self, NodeError> {
+    pub(super) fn listen(opened: Opened) -> Result<Self, NodeError> {
         let Opened {
             store,
             config,
@@ -87,43 +90,15 @@ impl Node {
             snapshots,
             io_engine,
         } = opened;
-        let identity = &store.identity;
-        let address = identity.address.clone();
-        let listen = resolve(&address).map_err(|source| NodeError::Listen {
-            address: address.clone(),
-            source,
-        })?;
-        let mut net_config = NetConfig::new(
-            listen,
-            Identity {
-                cluster_id: identity.cluster_id.clone(),
-                node_id: identity.node_id,
-                incarnation: identity.incarnation,
-            },
-        );
-        net_config.limits = Limits {
-            record_bytes_max: config.limits.record_bytes_max.0 as u32,
-            credit_bytes: config.limits.client_credit_bytes.0 as u32,
-            ..Limits::DEFAULT
-        };
-        net_config.handshake_timeout = config.limits.handshake_timeout.0;
-        if let Some(connections_max) = config.limits.connections_max {
-            net_config.connections_max = connections_max;
-            net_config.peer_connections_reserved = (connections_max / 4).min(64);
-        }
         let judged = Rc::clone(&pins);
         let policy =
             move |hello: &wire::Hello| judged.borrow_mut().judge(hello.node_id, hello.incarnation);
-        let net = Net::bind(net_config, policy).map_err(|source| NodeError::Listen {
-            address: address.clone(),
-            source,
-        })?;
-        tracing::info!(address, "listening");
+        let (net, source) = bind(&store, &config, policy)?;
 
         let peers = Peers::new(0, config.raft.append_bytes_max.0);
         let facts = NodeFacts {
             group_id: 0,
-            node_id: identity.node_id,
+            node_id: store.identity.node_id,
             io_engine,
             started_us: clock.now().mono_us,
             fault: String::new(),
@@ -135,11 +110,12 @@ impl Node {
             replica,
             helper,
             peers,
+            entries: Entries::new(0),
             service: Service::new(config.limits.tails_max as usize),
             facts,
             faults: BTreeMap::new(),
             pins,
-            source: source_address(listen),
+            source,
             snapshots,
             departing: 0,
             keepalive_due_us: 0,
@@ -226,15 +202,19 @@ impl Node {
         self.stop().await
     }
 
-    /// A clean stop: connections are closed, what is in the log is flushed, with the commit index as a
-    /// hint for the next start.
-    async fn stop(mut self) -> Result<(), NodeError> {
+    async fn shut_down(&self) {
         if tokio::time::timeout(STOP_TIMEOUT, self.net.shutdown())
             .await
             .is_err()
         {
             tracing::warn!("connections were cut after {STOP_TIMEOUT:?}");
         }
+    }
+
+    /// A clean stop: connections are closed, what is in the log is flushed, with the commit index as a
+    /// hint for the next start.
+    async fn stop(mut self) -> Result<(), NodeError> {
+        self.shut_down().await;
         let state = self.replica.hard_state();
         let record = self.replica.hard_state_record(state);
         if let Err(error) = crate::replica::EntryLog::write_hard_state(&mut self.log, record) {
@@ -308,13 +288,16 @@ impl Node {
 
     /// A leader that cannot read what a peer needs lets one lead that can.
     fn hand_over_if_unreadable(&mut self, now: Now) -> Result<(), Fatal> {
-        let Some(reason) = self.peers.take_unreadable() else {
-            return Ok(());
-        };
-        self.faults.insert(
-            Fault::Unreadable,
-            format!("part of the log cannot be read: {reason}"),
-        );
+        match self.peers.take_unreadable() {
+            None => Ok(()),
+            Some(reason) => self.on_unreadable(now, &reason),
+        }
+    }
+
+    /// Part of the log cannot be read.
+    fn on_unreadable(&mut self, now: Now, reason: &str) -> Result<(), Fatal> {
+        let fault = format!("part of the log cannot be read: {reason}");
+        self.faults.insert(Fault::Unreadable, fault);
         if self.replica.hand_over(now, &mut self.log)? {
             tracing::error!(
                 reason,
@@ -406,6 +389,7 @@ impl Node {
     }
 
     fn on_closed(&mut self, now: Now, conn: ConnId, reason: &CloseReason) -> Result<(), Fatal> {
+        self.entries.closed(conn);
         match self.peers.closed(conn) {
             Some(Lost::AppendLane(peer)) => {
                 tracing::warn!(peer = peer.0, %reason, "connection to peer lost");
@@ -463,6 +447,9 @@ impl Node {
                 .close_with(conn, ErrorCode::UnexpectedMessage, &message);
             return Ok(());
         }
+        if frame.header.kind == MessageKind::EntriesRequest {
+            return self.on_entries_request(now, conn, frame);
+        }
         let problem = if frame.header.kind == MessageKind::AppendEntries {
             match wire::decode_head::<wire::AppendEntries>(&frame.header, &frame.head) {
                 Ok(message) => {
@@ -513,6 +500,45 @@ impl Node {
         Ok(())
     }
 
+    /// A member that repairs its log asks for entries.
+    fn on_entries_request(&mut self, now: Now, conn: ConnId, frame: &Frame) -> Result<(), Fatal> {
+        let decoded = wire::decode_head::<wire::EntriesRequest>(&frame.header, &frame.head);
+        let request = match decoded {
+            Ok(request) if self.peers.is_catch_up(conn) && request.lo < request.hi => request,
+            Ok(request) => {
+                let message = format!("{request:?} on this connection");
+                tracing::error!(%conn, message, "malformed message from a peer");
+                self.net
+                    .close_with(conn, ErrorCode::UnexpectedMessage, &message);
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::error!(%conn, %error, "malformed message from a peer");
+                self.net
+                    .close_with(conn, ErrorCode::MalformedFrame, &error.to_string());
+                return Ok(());
+            }
+        };
+        let job = EntriesJob {
+            conn,
+            request_id: frame.header.request_id,
+            lo: request.lo,
+        };
+        let commit_index = self.replica.raft().commit_index();
+        let served = self.entries.serve(
+            &self.net,
+            &self.log,
+            &self.helper,
+            commit_index,
+            job,
+            &request,
+        );
+        match served {
+            Ok(()) => Ok(()),
+            Err(damage) => self.on_unreadable(now, &damage.to_string()),
+        }
+    }
+
     /// What a request may touch, and who serves it.
     fn lend(&mut self, now: Now) -> (&mut Service, Context<'_>) {
         let context = Context {
@@ -542,6 +568,13 @@ impl Node {
                         .on_cold(now, &self.net, &mut self.replica, node_id, term, result);
                 }
                 Finished::Read(JobKey::Scan(key), result) => self.service.on_cold(key, result),
+                Finished::Read(JobKey::Entries(job), result) => {
+                    let commit_index = self.replica.raft().commit_index();
+                    let done = self.entries.done(&self.net, commit_index, job, result);
+                    if let Err(damage) = done {
+                        self.on_unreadable(now, &damage.to_string())?;
+                    }
+                }
                 Finished::SnapshotRead(to, plan, piece) => {
                     self.peers.on_snapshot_read(
                         now,
@@ -641,17 +674,4 @@ impl Node {
             }
         }
     }
-}
-
-fn resolve(address: &str) -> std::io::Result<SocketAddr> {
-    address
-        .to_socket_addrs()?
-        .next()
-        .ok_or_else(|| std::io::Error::other("the name has no address"))
-}
-
-/// Outgoing connections leave from the address the node listens on, so that a firewall rule can name
-/// it; a wildcard leaves the choice to the system.
-fn source_address(listen: SocketAddr) -> Option<IpAddr> {
-    (!listen.ip().is_unspecified()).then_some(listen.ip())
 }

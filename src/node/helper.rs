@@ -10,6 +10,7 @@ use bytes::Bytes;
 use drave_wal::{ColdRead, ReadError, Slices};
 use tokio::sync::Notify;
 
+use super::entries::EntriesJob;
 use crate::raft::{EntryId, NodeId};
 use crate::replica::SnapshotPlan;
 
@@ -28,6 +29,8 @@ pub(crate) enum JobKey {
     },
     /// A client's scan.
     Scan(u64),
+    /// Entries for a member that repairs its log.
+    Entries(EntriesJob),
 }
 
 /// A finished job.

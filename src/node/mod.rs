@@ -4,8 +4,10 @@
 //! pages go to a helper thread, segment files to the log's own. It decides nothing that the replica
 //! could decide.
 
+mod bind;
 mod clock;
 mod driver;
+mod entries;
 mod group_log;
 mod helper;
 mod peers;
@@ -134,6 +136,19 @@ impl NodeError {
     }
 }
 
+/// Whether a read failed because what was durable is damaged, and not for a passing reason.
+fn is_damage(error: &drave_wal::ReadError) -> bool {
+    match error {
+        drave_wal::ReadError::Corrupt(_) => true,
+        // A sector that the disk gives up, and a file that lost its end.
+        drave_wal::ReadError::Io { source, .. } => {
+            source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+                || source.kind() == std::io::ErrorKind::UnexpectedEof
+        }
+        _ => false,
+    }
+}
+
 /// Runs a node on the calling thread until `stop` completes or it cannot go on.
 ///
 /// `stop` is polled on the node's own runtime, inside which tokio's signals and timers work. When it
@@ -147,6 +162,7 @@ pub fn run(
 ) -> Result<(), NodeError> {
     options.config.check()?;
     let runtime = drave_net::Runtime::new(options.io)?;
-    let opened = start::open(&options, &runtime)?;
-    runtime.block_on(async move { driver::Node::listen(opened).await?.run(stop).await })
+    let store = start::open_store(&options, &runtime)?;
+    let opened = start::open(&options, &store, clock::Clock::start())?;
+    runtime.block_on(async move { driver::Node::listen(opened)?.run(stop).await })
 }

@@ -48,6 +48,8 @@ struct Peer {
     /// Connections that the peer dialed.
     control_in: Option<ConnId>,
     append_in: Option<ConnId>,
+    /// The one by which it asks for entries that its log has lost.
+    catch_up_in: Option<ConnId>,
     /// A read of old entries for it is under way.
     reads_disk: bool,
     /// A read of a snapshot for it is under way.
@@ -77,7 +79,7 @@ pub(super) struct Peers {
     dials: HashMap<DialId, (u64, Lane)>,
     /// The peer behind a connection, whoever dialed it.
     connections: HashMap<ConnId, u64>,
-    /// What this node's log could not be read for, since this was last taken.
+    /// What could not be read here for a peer, since this was last taken.
     unreadable: Option<String>,
 }
 
@@ -133,6 +135,7 @@ impl Peers {
                 peer.append_out,
                 peer.control_in,
                 peer.append_in,
+                peer.catch_up_in,
             ];
             !peer.dials.is_empty() || connections.iter().any(Option::is_some)
         });
@@ -167,7 +170,8 @@ impl Peers {
         self.connections.insert(conn, node_id);
         match lane {
             Lane::Append => peer.append_in.replace(conn),
-            Lane::Control | Lane::CatchUp => peer.control_in.replace(conn),
+            Lane::Control => peer.control_in.replace(conn),
+            Lane::CatchUp => peer.catch_up_in.replace(conn),
         }
     }
 
@@ -179,6 +183,13 @@ impl Peers {
     /// The peer behind a connection, if it is a peer's.
     pub(super) fn node_of(&self, conn: ConnId) -> Option<NodeId> {
         self.connections.get(&conn).copied().map(NodeId)
+    }
+
+    /// Whether a peer asks for entries that its log has lost by this connection.
+    pub(super) fn is_catch_up(&self, conn: ConnId) -> bool {
+        let node_id = self.connections.get(&conn);
+        let peer = node_id.and_then(|node_id| self.peers.get(node_id));
+        peer.is_some_and(|peer| peer.catch_up_in == Some(conn))
     }
 
     /// A connection is gone; `None` when it was no peer's.
@@ -197,6 +208,7 @@ impl Peers {
             &mut peer.control_out,
             &mut peer.append_in,
             &mut peer.control_in,
+            &mut peer.catch_up_in,
         ] {
             if *slot == Some(conn) {
                 *slot = None;
@@ -291,7 +303,8 @@ impl Peers {
                 peer.unreadable_until_us = now.mono_us + UNREADABLE_RETRY_US;
                 let id = plan.snapshot;
                 tracing::error!(snapshot = %id, %error, "a snapshot for a peer cannot be read");
-                self.unreadable = Some(format!("snapshot {id}: {error}"));
+                let reason = format!("snapshot {id}: {error}");
+                self.unreadable = Some(reason);
                 return;
             }
         };

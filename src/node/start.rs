@@ -30,7 +30,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything a node needs before it has a socket.
 pub(super) struct Opened {
-    pub store: Store,
+    pub store: Rc<Store>,
     pub config: NodeConfig,
     pub clock: Clock,
     pub log: GroupLog,
@@ -41,14 +41,10 @@ pub(super) struct Opened {
     pub io_engine: String,
 }
 
-pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, NodeError> {
-    let config = options.config.clone();
-    let store = Store::open(
-        &options.data_dir,
-        config.cluster.id.as_deref(),
-        LOCK_PATIENCE,
-    )?;
-    let clock = Clock::start();
+/// The data directory, locked.
+pub(super) fn open_store(options: &NodeOptions, runtime: &Runtime) -> Result<Rc<Store>, NodeError> {
+    let cluster_id = options.config.cluster.id.as_deref();
+    let store = Store::open(&options.data_dir, cluster_id, LOCK_PATIENCE)?;
     let identity = &store.identity;
     tracing::info!(
         cluster = %identity.cluster_id,
@@ -58,8 +54,14 @@ pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, N
         reason = runtime.reason(),
         "node starting"
     );
-    let wal_options = drave_wal::Options {
-        store_id: identity.incarnation,
+    Ok(Rc::new(store))
+}
+
+/// How the group's log is opened.
+fn wal_options(options: &NodeOptions, store: &Store) -> drave_wal::Options {
+    let config = &options.config;
+    drave_wal::Options {
+        store_id: store.identity.incarnation,
         segment_bytes: config.wal.segment_bytes.0,
         group_bytes_max: config.wal.group_bytes_max.0 as u32,
         engine: match options.io {
@@ -68,7 +70,16 @@ pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, N
             IoChoice::Posix => EngineChoice::Posix,
         },
         ..drave_wal::Options::default()
-    };
+    }
+}
+
+pub(super) fn open(
+    options: &NodeOptions,
+    store: &Rc<Store>,
+    clock: Clock,
+) -> Result<Opened, NodeError> {
+    let config = options.config.clone();
+    let wal_options = wal_options(options, store);
     let queue_bytes_max = wal_options.queue_bytes_max;
     let group_path = group_dir(store.dir(), GROUP_ID);
     let wal = Wal::open(&group_path, wal_options)?;
@@ -100,8 +111,8 @@ pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, N
             source,
         })?;
     let mut log = GroupLog::new(wal, queue_bytes_max);
-    let base = restore_base(&store, &mut log, &mut snapshots)?;
-    let replica = restore(&store, &config, &log, base, &snapshots, hard_state, &clock)?;
+    let base = restore_base(store, &mut log, &mut snapshots)?;
+    let replica = restore(store, &config, &log, base, &snapshots, hard_state, &clock)?;
     let pins = Pins::load(store.dir(), replica.members().clone())?;
     let pins = Rc::new(RefCell::new(pins));
     let helper = Helper::start().map_err(|source| NodeError::Io {
@@ -109,7 +120,7 @@ pub(super) fn open(options: &NodeOptions, runtime: &Runtime) -> Result<Opened, N
         source,
     })?;
     Ok(Opened {
-        store,
+        store: Rc::clone(store),
         config,
         clock,
         log,

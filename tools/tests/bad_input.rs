@@ -10,6 +10,8 @@ mod common;
 mod appends;
 #[path = "bad_input/connections.rs"]
 mod connections;
+#[path = "bad_input/entries.rs"]
+mod entries;
 #[path = "bad_input/handshakes.rs"]
 mod handshakes;
 #[path = "bad_input/heads.rs"]

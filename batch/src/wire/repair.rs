@@ -23,7 +23,8 @@ message! {
 pub enum EntriesHeld {
     /// The answer's `[lo, hi)`, which is its payload.
     Held = 1,
-    /// None of the answer's `[lo, hi)`: damaged there, too, or beyond the end of its log.
+    /// None of the answer's `[lo, hi)`, which holds the first index asked for: damaged there, too, or beyond the end
+    /// of its log.
     NotHeld = 2,
     /// Its log begins later, at the answer's `hi`, which may be above what was asked for.
     Trimmed = 3,
@@ -52,7 +53,7 @@ impl EntriesHeld {
 pub struct EntriesReply {
     /// What is said of `[lo, hi)`.
     pub held: EntriesHeld,
-    /// The request's `lo`.
+    /// Where what is said begins: the request's `lo`, or below it for [`EntriesHeld::NotHeld`].
     pub lo: u64,
     /// Where what is said ends: above `lo`, except for [`EntriesHeld::Busy`].
     pub hi: u64,

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use drave_batch::wire::{
-    AppendEntries, AppendReply, ErrorCode, ErrorReply, Heartbeat, HeartbeatReply, Hello, HelloAck,
-    Lane, Message, MessageKind, Role, Status, StatusReply, TimeoutNow, VoteReply, VoteRequest,
+    AppendEntries, AppendReply, EntriesRequest, ErrorCode, ErrorReply, Heartbeat, HeartbeatReply,
+    Hello, HelloAck, Lane, Message, MessageKind, Role, Status, StatusReply, TimeoutNow, VoteReply,
+    VoteRequest,
 };
 use drave_batch::{BatchHeader, EntryKind};
 
@@ -142,6 +143,11 @@ fn not_for_clients() -> Vec<(MessageKind, Vec<u8>)> {
             ..AppendReply::default()
         }),
         of(&TimeoutNow { term }),
+        of(&EntriesRequest {
+            lo: 1,
+            hi: 2,
+            bytes_max: 1,
+        }),
         of(&HelloAck::default()),
         of(&ErrorReply::default()),
         of(&StatusReply::default()),
