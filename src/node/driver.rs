@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use drave_batch::wire::{self, ErrorCode, MessageKind, Role};
 use drave_net::handshake::HandshakeError;
 use drave_net::{CloseReason, ConnId, DialError, Flush, Frame, Net, NetEvent};
+use drave_wal::ReadError;
 use tokio::time::{Instant, sleep_until};
 
 use super::bind::bind;
@@ -18,12 +19,12 @@ use super::clock::Clock;
 use super::entries::{Entries, EntriesJob};
 use super::group_log::Completion;
 use super::helper::Finished;
-use super::peers::{Dialing, Lost, Peers};
+use super::peers::{Dialing, Lost, Peers, Unreadable};
 use super::pins::Pins;
 use super::snapshots::{Origin, SnapshotFiles};
 use super::start::Opened;
 use super::watch::DiskWatch;
-use super::{GroupLog, Helper, JobKey, NodeError, translate};
+use super::{GroupLog, Helper, JobKey, NodeError, is_damage, translate};
 use crate::raft::{Durable, RoleKind};
 use crate::replica::{AppendTaken, Fatal, Now, Replica, SnapshotTaken};
 use crate::service::{Context, NodeFacts, Served, Service, role_name};
@@ -49,6 +50,25 @@ enum Fault {
     Unreadable,
 }
 
+/// How long a leader whose log is damaged waits for another one to take over.
+const LEAVE_PATIENCE_US: u64 = 1_000_000;
+
+/// A replica whose log turned out to be damaged takes no part any longer than it must.
+#[derive(Debug)]
+struct Leaving {
+    damage: ReadError,
+    deadline_us: u64,
+}
+
+/// Why a node's loop ended without an error.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Its log is damaged.
+    Damaged(ReadError),
+}
+
 /// A running node.
 pub(super) struct Node {
     // Dropped last: the directory stays locked while anything of the node lives.
@@ -69,6 +89,8 @@ pub(super) struct Node {
     /// Members that were still being told that they have left, when that was last looked at.
     departing: usize,
     keepalive_due_us: u64,
+    /// The log is damaged: the node leaves its replica.
+    damage: Option<Leaving>,
     /// Connections closed for what they sent, until they are gone: frames of theirs may be on the way.
     closing: HashSet<ConnId>,
     events: Vec<NetEvent>,
@@ -119,6 +141,7 @@ impl Node {
             snapshots,
             departing: 0,
             keepalive_due_us: 0,
+            damage: None,
             closing: HashSet::new(),
             events: Vec::new(),
             completions: Vec::new(),
@@ -166,9 +189,11 @@ impl Node {
         }
     }
 
-    /// Runs until `stop` completes or the group cannot be served.
-    pub(super) async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-        let mut stop = pin!(stop);
+    /// Runs until `stop` completes, the log is found to be damaged, or the group cannot be served.
+    pub(super) async fn run(
+        mut self,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, NodeError> {
         let disk = DiskWatch::new(self.log.wal.event_fd()).map_err(|source| NodeError::Io {
             what: "watching the log's completions",
             source,
@@ -180,6 +205,11 @@ impl Node {
                 self.net.shutdown().await;
                 return Err(fatal.into());
             }
+            if self.is_time_to_leave() {
+                self.shut_down().await;
+                let leaving = self.damage.expect("it is why it is time");
+                return Ok(Ended::Damaged(leaving.damage));
+            }
             if self.service.has_work() {
                 tokio::select! {
                     biased;
@@ -187,7 +217,9 @@ impl Node {
                     () = drave_net::rest() => continue,
                 }
             }
+            let leave_us = self.damage.as_ref().map_or(u64::MAX, |it| it.deadline_us);
             let deadline = self.replica.next_deadline_us().min(self.keepalive_due_us);
+            let deadline = deadline.min(leave_us);
             let deadline = Instant::from_std(self.clock.instant(deadline));
             tokio::select! {
                 biased;
@@ -199,7 +231,7 @@ impl Node {
             }
         }
         tracing::info!("stopping");
-        self.stop().await
+        self.stop().await.map(|()| Ended::Stopped)
     }
 
     async fn shut_down(&self) {
@@ -288,16 +320,19 @@ impl Node {
 
     /// A leader that cannot read what a peer needs lets one lead that can.
     fn hand_over_if_unreadable(&mut self, now: Now) -> Result<(), Fatal> {
-        match self.peers.take_unreadable() {
-            None => Ok(()),
-            Some(reason) => self.on_unreadable(now, &reason),
-        }
+        let reason = match self.peers.take_unreadable() {
+            None => return Ok(()),
+            Some(Unreadable::Damage(damage)) => return self.on_damage(now, damage),
+            Some(Unreadable::Other(reason)) => reason,
+        };
+        self.faults.insert(
+            Fault::Unreadable,
+            format!("part of the log cannot be read: {reason}"),
+        );
+        self.hand_over(now, &reason)
     }
 
-    /// Part of the log cannot be read.
-    fn on_unreadable(&mut self, now: Now, reason: &str) -> Result<(), Fatal> {
-        let fault = format!("part of the log cannot be read: {reason}");
-        self.faults.insert(Fault::Unreadable, fault);
+    fn hand_over(&mut self, now: Now, reason: &str) -> Result<(), Fatal> {
         if self.replica.hand_over(now, &mut self.log)? {
             tracing::error!(
                 reason,
@@ -305,6 +340,35 @@ impl Node {
             );
         }
         Ok(())
+    }
+
+    /// The log is damaged: the lead is handed over, and the node leaves its replica to repair it. Alone, with
+    /// nobody to repair it from, it goes on as well as it can.
+    fn on_damage(&mut self, now: Now, damage: ReadError) -> Result<(), Fatal> {
+        if self.damage.is_some() {
+            return Ok(());
+        }
+        let reason = damage.to_string();
+        tracing::error!(reason, "the log is damaged");
+        let fault = format!("the log is damaged: {reason}");
+        self.faults.insert(Fault::Unreadable, fault);
+        self.hand_over(now, &reason)?;
+        let own = self.facts.node_id;
+        let members = &self.replica.members().members;
+        if members.iter().any(|member| member.node_id != own) {
+            let deadline_us = now.mono_us + LEAVE_PATIENCE_US;
+            self.damage = Some(Leaving {
+                damage,
+                deadline_us,
+            });
+        }
+        Ok(())
+    }
+
+    fn is_time_to_leave(&self) -> bool {
+        self.damage.as_ref().is_some_and(|leaving| {
+            !self.replica.is_leader() || leaving.deadline_us <= self.clock.now().mono_us
+        })
     }
 
     fn take_completions(&mut self, now: Now) -> Result<(), Fatal> {
@@ -535,7 +599,7 @@ impl Node {
         );
         match served {
             Ok(()) => Ok(()),
-            Err(damage) => self.on_unreadable(now, &damage.to_string()),
+            Err(damage) => self.on_damage(now, damage),
         }
     }
 
@@ -567,12 +631,22 @@ impl Node {
                     self.peers
                         .on_cold(now, &self.net, &mut self.replica, node_id, term, result);
                 }
-                Finished::Read(JobKey::Scan(key), result) => self.service.on_cold(key, result),
+                Finished::Read(JobKey::Scan(key), result) => {
+                    let damage = result
+                        .as_ref()
+                        .err()
+                        .filter(|error| is_damage(error))
+                        .cloned();
+                    self.service.on_cold(key, result);
+                    if let Some(damage) = damage {
+                        self.on_damage(now, damage)?;
+                    }
+                }
                 Finished::Read(JobKey::Entries(job), result) => {
                     let commit_index = self.replica.raft().commit_index();
                     let done = self.entries.done(&self.net, commit_index, job, result);
                     if let Err(damage) = done {
-                        self.on_unreadable(now, &damage.to_string())?;
+                        self.on_damage(now, damage)?;
                     }
                 }
                 Finished::SnapshotRead(to, plan, piece) => {

@@ -10,8 +10,11 @@ mod driver;
 mod entries;
 mod group_log;
 mod helper;
+mod life;
+mod patient;
 mod peers;
 mod pins;
+mod repairing;
 mod snapshots;
 mod start;
 mod translate;
@@ -20,6 +23,7 @@ mod watch;
 use std::future::Future;
 use std::path::PathBuf;
 
+use drave_wal::CorruptionKind;
 use thiserror::Error;
 
 pub use drave_net::IoChoice;
@@ -104,6 +108,18 @@ impl NodeError {
         }
     }
 
+    /// Whether it is damage to the log's entries, which other members may hold.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Log(drave_wal::OpenError::Corrupt(corruption)) => !matches!(
+                corruption.kind,
+                CorruptionKind::Meta | CorruptionKind::MetaOld { .. } | CorruptionKind::MetaMissing
+            ),
+            Self::Read(error) => is_damage(error),
+            _ => false,
+        }
+    }
+
     /// What it did.
     #[must_use]
     pub fn effect(&self) -> &'static str {
@@ -121,6 +137,10 @@ impl NodeError {
         match self {
             Self::Store(error) => error.advice(),
             Self::Config(_) => "correct the configuration file; every key is optional",
+            _ if self.is_damage() => {
+                "do not delete anything: with other members a node repairs its log from them, and its own log says \
+                 why not; alone, `drave wal repair` shows and saves what can be saved; see docs/operations.md"
+            }
             Self::Log(_) | Self::Restore(_) | Self::Read(_) => {
                 "do not delete anything: the other replicas hold what is committed; see docs/operations.md"
             }
@@ -163,6 +183,5 @@ pub fn run(
     options.config.check()?;
     let runtime = drave_net::Runtime::new(options.io)?;
     let store = start::open_store(&options, &runtime)?;
-    let opened = start::open(&options, &store, clock::Clock::start())?;
-    runtime.block_on(async move { driver::Node::listen(opened)?.run(stop).await })
+    runtime.block_on(life::live(options, store, stop))
 }

@@ -12,10 +12,10 @@ use drave_batch::wire::{self, Lane, Message as WireMessage};
 use drave_net::{ConnId, Dial, DialId, Net};
 use drave_wal::{Read, ReadError, Slices};
 
-use super::GroupLog;
 use super::helper::{Helper, JobKey};
 use super::snapshots::SnapshotFiles;
 use super::translate;
+use super::{GroupLog, is_damage};
 use crate::raft::{AppendPlan, Message, NodeId};
 use crate::replica::{Now, Replica, SnapshotPlan};
 
@@ -60,6 +60,25 @@ struct Peer {
     unreadable_until_us: u64,
 }
 
+/// Why a peer cannot be given what it needs.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// The log is damaged.
+    Damage(ReadError),
+    /// Something else, in words.
+    Other(String),
+}
+
+impl From<ReadError> for Unreadable {
+    fn from(error: ReadError) -> Self {
+        if is_damage(&error) {
+            Self::Damage(error)
+        } else {
+            Self::Other(error.to_string())
+        }
+    }
+}
+
 /// What a closed connection was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Lost {
@@ -80,7 +99,7 @@ pub(super) struct Peers {
     /// The peer behind a connection, whoever dialed it.
     connections: HashMap<ConnId, u64>,
     /// What could not be read here for a peer, since this was last taken.
-    unreadable: Option<String>,
+    unreadable: Option<Unreadable>,
 }
 
 impl Peers {
@@ -176,7 +195,7 @@ impl Peers {
     }
 
     /// Why entries that a peer needs could not be read, if that happened since the last call.
-    pub(super) fn take_unreadable(&mut self) -> Option<String> {
+    pub(super) fn take_unreadable(&mut self) -> Option<Unreadable> {
         self.unreadable.take()
     }
 
@@ -304,7 +323,7 @@ impl Peers {
                 let id = plan.snapshot;
                 tracing::error!(snapshot = %id, %error, "a snapshot for a peer cannot be read");
                 let reason = format!("snapshot {id}: {error}");
-                self.unreadable = Some(reason);
+                self.unreadable = Some(Unreadable::Other(reason));
                 return;
             }
         };
@@ -371,7 +390,7 @@ impl Peers {
                     Err(error) => {
                         peer.unreadable_until_us = now.mono_us + UNREADABLE_RETRY_US;
                         tracing::error!(peer = node_id, %error, "entries for a peer cannot be read");
-                        self.unreadable = Some(error.to_string());
+                        self.unreadable = Some(error.into());
                         None
                     }
                 };
@@ -413,7 +432,7 @@ impl Peers {
             Err(error) => {
                 peer.unreadable_until_us = now.mono_us + UNREADABLE_RETRY_US;
                 tracing::error!(peer = node_id, %error, "entries for a peer cannot be read");
-                self.unreadable = Some(error.to_string());
+                self.unreadable = Some(error.into());
                 return;
             }
         };

@@ -20,7 +20,7 @@ use crate::replica::{
 use crate::store::{Store, StoreError, group_dir};
 
 /// The only group of this version.
-const GROUP_ID: u32 = 0;
+pub(super) const GROUP_ID: u32 = 0;
 
 /// Bytes of the log read at once while it is replayed.
 const REPLAY_BYTES: usize = 8 << 20;
@@ -58,7 +58,7 @@ pub(super) fn open_store(options: &NodeOptions, runtime: &Runtime) -> Result<Rc<
 }
 
 /// How the group's log is opened.
-fn wal_options(options: &NodeOptions, store: &Store) -> drave_wal::Options {
+pub(super) fn wal_options(options: &NodeOptions, store: &Store) -> drave_wal::Options {
     let config = &options.config;
     drave_wal::Options {
         store_id: store.identity.incarnation,
@@ -190,7 +190,7 @@ fn restore_base(
 }
 
 /// The snapshot in a file, if it is sound; else its damage is reported. The file is left as it is.
-fn read_snapshot(snapshots: &SnapshotFiles, id: EntryId) -> Option<StateSnapshot> {
+pub(super) fn read_snapshot(snapshots: &SnapshotFiles, id: EntryId) -> Option<StateSnapshot> {
     match snapshots
         .load(id)
         .map(|bytes| StateSnapshot::decode(&bytes))

@@ -324,6 +324,7 @@ impl Repair {
             };
             self.ranges.push(range);
         }
+        self.judge();
     }
 
     /// What happened since the last call.
@@ -350,6 +351,9 @@ impl Repair {
             }
             // Writing to a string cannot fail.
             let _ = write!(text, "missing {}: {}", range.gap, range.verdict);
+            if range.gap.is_open() {
+                continue;
+            }
             for (id, member) in &self.members {
                 let said = match range.said_by(*id) {
                     _ if range.asked == Some(*id) => "is being asked".to_owned(),

@@ -18,11 +18,17 @@ pub use range::{Said, Verdict};
 pub struct Gap {
     /// The first one.
     pub lo: u64,
-    /// The index after the last one.
+    /// The index after the last one; `u64::MAX` when it is not known where the log ended.
     pub hi: u64,
 }
 
 impl Gap {
+    /// Whether the end of the log itself is lost.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        self.hi == u64::MAX
+    }
+
     fn overlap(self, other: Self) -> Option<Self> {
         let (lo, hi) = (self.lo.max(other.lo), self.hi.min(other.hi));
         (lo < hi).then_some(Self { lo, hi })
@@ -32,6 +38,7 @@ impl Gap {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.hi - self.lo {
+            _ if self.is_open() => write!(f, "what follows entry {}", self.lo.saturating_sub(1)),
             1 => write!(f, "entry {}", self.lo),
             _ => write!(f, "entries {} to {}", self.lo, self.hi - 1),
         }

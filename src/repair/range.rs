@@ -32,7 +32,7 @@ impl fmt::Display for Said {
         match self {
             Self::NoAnswer => write!(f, "does not answer"),
             Self::Busy => write!(f, "is busy"),
-            Self::NotHeld(gap) if gap.hi == u64::MAX => {
+            Self::NotHeld(gap) if gap.is_open() => {
                 write!(f, "holds nothing from entry {} on", gap.lo)
             }
             Self::NotHeld(gap) => write!(f, "does not hold {gap}"),
@@ -56,6 +56,8 @@ pub enum Verdict {
     Lost(Gap),
     /// Every other member's log begins above these: they were trimmed there.
     Trimmed(Gap),
+    /// It is not known where the log ended, so nobody can say what this node may have acknowledged.
+    EndLost,
     /// A member has committed other entries in their place: these were never committed, and superseded.
     Superseded {
         /// Who.
@@ -74,6 +76,10 @@ impl fmt::Display for Verdict {
             Self::Trimmed(gap) => write!(
                 f,
                 "{gap} were trimmed on every other member: `drave member replace` this node"
+            ),
+            Self::EndLost => write!(
+                f,
+                "where the log ended is lost, and with it what this node acknowledged: `drave member replace` it"
             ),
             Self::Superseded { by } => write!(
                 f,
@@ -126,8 +132,11 @@ impl RangeState {
         }
     }
 
-    /// When a member may be asked, at the earliest.
+    /// When a member may be asked, at the earliest; never for what has no end that proves an answer.
     pub(super) fn ask_us(&self, member: u64) -> u64 {
+        if self.gap.is_open() {
+            return u64::MAX;
+        }
         self.words.get(&member).map_or(0, |word| word.ask_again_us)
     }
 
@@ -187,6 +196,9 @@ impl RangeState {
 
     /// What follows from what `members` said, all but this node.
     pub(super) fn judge(&self, members: impl Iterator<Item = u64> + Clone) -> Verdict {
+        if self.gap.is_open() {
+            return Verdict::EndLost;
+        }
         let committed = |member: &u64| {
             matches!(
                 self.said_by(*member),

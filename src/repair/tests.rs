@@ -416,6 +416,24 @@ fn damage_that_reaches_further_down_is_asked_for_too() {
 }
 
 #[test]
+fn a_log_whose_end_is_lost_is_not_made_whole_by_anybody() {
+    let mut scene = Scene::new(&[(10, 20), (100, u64::MAX)], &[(1, WHOLE), (2, WHOLE)]);
+    assert_eq!(scene.settle(), 1, "what has an end is asked for");
+    assert_eq!(scene.log.missing, [gap(100, u64::MAX)]);
+    assert_eq!(scene.verdict(), Verdict::EndLost);
+    let text = scene.repair.describe();
+    assert!(text.starts_with("missing what follows entry 99: where the log ended is lost"));
+    assert!(text.contains("`drave member replace`"), "{text}");
+    let deadline = scene.repair.next_deadline_us();
+    assert_eq!(
+        deadline.unwrap_or(u64::MAX),
+        u64::MAX,
+        "it waits for nothing"
+    );
+    assert!(!scene.repair.is_done());
+}
+
+#[test]
 fn what_cannot_be_kept_is_this_nodes_own_failure() {
     let mut scene = Scene::new(&[(100, 120)], &[(1, WHOLE)]);
     scene.log.full = true;
