@@ -10,6 +10,7 @@ use crate::exit::Exit;
 pub mod bench;
 pub mod member;
 pub mod sim;
+pub mod wal;
 
 /// The version, and the commit it was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " of ", env!("DRAVE_COMMIT"));
@@ -87,6 +88,9 @@ pub enum Command {
     /// Measure against the raw machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Look at a node's log on disk
+    #[command(subcommand)]
+    Wal(wal::WalCommand),
 }
 
 /// Commands about logs.

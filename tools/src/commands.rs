@@ -15,3 +15,4 @@ pub mod sim;
 pub mod start;
 pub mod status;
 pub mod tail;
+pub mod wal;

@@ -29,6 +29,7 @@ use clap::Parser;
 
 use crate::cli::bench::BenchCommand;
 use crate::cli::member::{LeaderCommand, MemberCommand};
+use crate::cli::wal::WalCommand;
 use crate::cli::{Cli, Command, HistoryCommand, LogCommand};
 use crate::errors::CliError;
 use crate::exit::Exit;
@@ -80,6 +81,10 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::History(HistoryCommand::Check(arguments)) => commands::history::check(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),
         Command::Bench(BenchCommand::Wal(arguments)) => commands::bench::wal(&arguments),
+        Command::Wal(WalCommand::Ls(arguments)) => commands::wal::ls(&arguments),
+        Command::Wal(WalCommand::Dump(arguments)) => commands::wal::dump(&arguments),
+        Command::Wal(WalCommand::Verify(arguments)) => commands::wal::verify(&arguments),
+        Command::Wal(WalCommand::Tail(arguments)) => commands::wal::tail(&arguments),
     }
 }
 

@@ -12,6 +12,12 @@ use crate::cli::Io;
 use crate::errors::CliError;
 use crate::exit::Exit;
 
+/// Where a data directory has its group's log.
+#[must_use]
+pub fn log_directory(data_dir: &Path) -> PathBuf {
+    drave::store::group_dir(data_dir, 0)
+}
+
 /// Makes a data directory. Durable on return.
 ///
 /// # Errors

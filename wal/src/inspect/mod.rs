@@ -157,7 +157,7 @@ pub struct GroupView {
     pub first_index: u64,
     /// Term; as for `first_index`; 0 if the header is damaged.
     pub term: u64,
-    /// Batches by its header.
+    /// Batches by its header; of a seal, the rows of its table.
     pub batch_count: u32,
     /// Whether the group is whole; otherwise it follows on its [`Item::Damage`].
     pub is_whole: bool,
