@@ -132,7 +132,8 @@ struct Occupation {
 }
 
 impl Occupation {
-    fn after_submit(&mut self, wal: &Wal, run: &mut LogRun) {
+    /// What was started at `asked_at`, if anything was.
+    fn after_submit(&mut self, wal: &Wal, asked_at: Instant, run: &mut LogRun) {
         let started = wal.statistics().groups_started;
         let new = started - self.started;
         if new == 0 {
@@ -142,7 +143,7 @@ impl Occupation {
         run.starts += new;
         run.back_to_back += new;
         if before == 0 {
-            let gap = self.seen_running.elapsed();
+            let gap = asked_at - self.seen_running;
             run.idle += gap;
             run.back_to_back -= u64::from(gap > BACK_TO_BACK);
         }
@@ -230,8 +231,10 @@ impl<'a> Driver<'a> {
         let mut events = Vec::new();
         while Instant::now() < deadline {
             let is_full = self.append_turn()?;
+            let asked_at = Instant::now();
             self.wal.submit();
-            self.occupation.after_submit(self.wal, &mut self.run);
+            self.occupation
+                .after_submit(self.wal, asked_at, &mut self.run);
             if is_full {
                 self.occupation.wait(self.wal);
             }
