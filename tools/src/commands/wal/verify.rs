@@ -60,7 +60,7 @@ impl Totals {
             ));
         }
         if self.meta_slots_valid == 1 {
-            text.push_str("one of the two slots of meta is not valid; the other one counts, and the next start heals it\n");
+            text.push_str("one slot of meta is not valid; the other one counts, and the next start heals it\n");
         }
         text
     }
