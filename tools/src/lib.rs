@@ -85,6 +85,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Wal(WalCommand::Dump(arguments)) => commands::wal::dump(&arguments),
         Command::Wal(WalCommand::Verify(arguments)) => commands::wal::verify(&arguments),
         Command::Wal(WalCommand::Tail(arguments)) => commands::wal::tail(&arguments),
+        Command::Wal(WalCommand::Repair(arguments)) => commands::wal::repair(&arguments),
     }
 }
 

@@ -376,3 +376,90 @@ fn an_unfinished_write_is_no_damage_and_a_later_version_is_none_either() {
         .assert_code(7)
         .assert_says("meta has version 9");
 }
+
+/// Every file of a directory with its content.
+fn content(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| (path.clone(), fs::read(&path).unwrap());
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn a_damaged_log_is_cut_on_demand_and_what_follows_is_exported() {
+    // The first batch of its group: what is before it is proven by the group before.
+    let (_dir, data) = made();
+    let log = data.join("group-0");
+    let whole = rows(&["repair"], &data, Exit::Success);
+    assert_eq!(whole[0]["type"], "whole");
+    let batches = rows(&["dump", "--from", "49", "--to", "50"], &log, Exit::Success);
+    let offset = batches[0]["offset"].as_u64().unwrap() as usize;
+    let file = log.join(batches[0]["file"].as_str().unwrap());
+    change(&file, |bytes| bytes[offset + 96 + 10] ^= 1);
+
+    let before = content(&log);
+    let told = wal(&["repair"], &data).assert_code(6);
+    assert!(
+        told.text().contains("missing: entries 49 to 49"),
+        "{}",
+        told.text()
+    );
+    assert!(
+        told.text().contains("would end the log before entry 49"),
+        "{}",
+        told.text()
+    );
+    wal(&["repair", "--cut-at-damage"], &data).assert_code(2);
+    let export = data.join("exported");
+    let exported = path_text(&export);
+    let cut = ["repair", "--cut-at-damage", "--export", exported.as_str()];
+    fs::write(&export, b"something else").unwrap();
+    wal(&cut, &data)
+        .assert_code(4)
+        .assert_says("cannot be exported");
+    assert!(before == content(&log), "nothing was changed");
+    fs::remove_file(&export).unwrap();
+
+    let done = rows(&cut, &data, Exit::Success);
+    let done = done.last().unwrap();
+    assert_eq!(
+        (&done["type"], &done["next_index"]),
+        (&"cut".into(), &49.into())
+    );
+    assert_eq!(
+        (&done["entries_missing"], &done["entries_dropped"]),
+        (&1.into(), &(BATCHES - 49).into())
+    );
+    let bytes = fs::read(&export).unwrap();
+    let indexes: Vec<u64> = drave_batch::Batches::new(&bytes)
+        .map(|batch| {
+            let batch = batch.unwrap();
+            batch.verify_body().unwrap();
+            batch.header.index
+        })
+        .collect();
+    assert_eq!(indexes, (50..=BATCHES).collect::<Vec<_>>());
+    let summary = rows(&["verify"], &data, Exit::Success);
+    assert_eq!(
+        (&summary[0]["first_index"], &summary[0]["last_index"]),
+        (&1.into(), &48.into())
+    );
+    assert_eq!(rows(&["repair"], &data, Exit::Success)[0]["type"], "whole");
+    let options = Options {
+        store_id: 7,
+        segment_bytes: 256 << 10,
+        engine: EngineChoice::Posix,
+        ..Options::default()
+    };
+    let wal_open = Wal::open(&log, options).unwrap();
+    assert_eq!(wal_open.last_index(), 48);
+    wal(&["repair"], &data)
+        .assert_code(4)
+        .assert_says("the log is in use");
+    drop(wal_open);
+    change(&log.join("meta"), |bytes| bytes.fill(1));
+    wal(&["repair"], &data)
+        .assert_code(6)
+        .assert_says("drave member replace");
+}

@@ -15,6 +15,8 @@ pub enum WalCommand {
     Verify(WalVerifyArgs),
     /// Print batches as they become durable
     Tail(WalTailArgs),
+    /// Say what could be done about damage, and do it on demand
+    Repair(WalRepairArgs),
 }
 
 /// How rows are printed.
@@ -111,4 +113,30 @@ pub struct WalTailArgs {
     /// End after this many batches
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
+}
+
+/// `drave wal repair`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+A node that has other replicas repairs itself: start it. This command is for a log that has none. Without \
+--cut-at-damage it changes nothing and says what is lost and what could be saved. With it, the entries behind the \
+damage that can be read are written to the file of --export as encoded batches, and the log ends before the first \
+entry that is lost. What was acknowledged from there on is gone: a node of a cluster with other members must not be \
+started on such a log, but replaced.
+
+The log must not be in use (exit code 4). A damaged log that was not cut ends with exit code 6.
+
+Examples:
+  drave wal repair /var/lib/drave
+  drave wal repair /var/lib/drave --cut-at-damage --export lost-entries.batches")]
+pub struct WalRepairArgs {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "it would become the help's text")]
+    pub wal: WalArgs,
+    /// End the log before the first entry that is lost
+    #[arg(long, requires = "export")]
+    pub cut_at_damage: bool,
+    /// A new file for the entries behind the damage
+    #[arg(long, value_name = "FILE", requires = "cut_at_damage")]
+    pub export: Option<PathBuf>,
 }

@@ -1,7 +1,8 @@
-//! `drave wal`: a node's log on disk, looked at without opening it.
+//! `drave wal`: a node's log on disk, looked at without opening it, and repaired on demand.
 
 mod dump;
 mod ls;
+mod repair;
 mod row;
 mod tail;
 mod verify;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub use dump::dump;
 pub use ls::ls;
+pub use repair::repair;
 pub use tail::tail;
 pub use verify::verify;
 
