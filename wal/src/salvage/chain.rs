@@ -80,6 +80,9 @@ impl Chain {
 
     /// Term and checksum of the entry before `index`, if it is known.
     pub(super) fn before(&self, index: u64) -> Option<(u64, u32)> {
+        if index < self.floor.first_index {
+            return None;
+        }
         if index == self.floor.first_index {
             return Some((self.floor.term, self.floor.crc));
         }
@@ -94,6 +97,13 @@ impl Chain {
         self.at(index)
             .iter()
             .any(|batch| batch.crc == live.crc && batch.group_seq == group_seq)
+    }
+
+    /// What the batch of `index` in the group `group_seq` continues.
+    pub(super) fn prev_crc_in_group(&self, index: u64, group_seq: u64) -> Option<u32> {
+        let mut found = self.at(index).iter();
+        let found = found.find(|batch| batch.group_seq == group_seq);
+        found.map(|batch| batch.prev_crc)
     }
 
     fn at(&self, index: u64) -> &[Candidate] {

@@ -126,8 +126,20 @@ pub(super) fn judge(files: &[SegmentFile], meta: &MetaRecord) -> Judged {
         };
         judged.whole.insert(segment_seq, followed);
     }
+    for file in files {
+        // Written as one, so that no file is replaced before what it holds of another segment is written.
+        let (named, own) = (file.name.segment_seq, file.own_seq());
+        let between = named.min(own)..=named.max(own);
+        if named != own {
+            judged
+                .whole
+                .retain(|segment_seq, _| !between.contains(segment_seq));
+        }
+    }
     judged
 }
+
+const NO_GROUP: &str = "there is no valid group that follows the one before it";
 
 /// Why what follows `tail` was durable and is not valid, if it was. `next` is the segment after it (none for the
 /// last one), and its header, if that is valid.
@@ -142,10 +154,12 @@ fn damage_after(
             let continues = next.previous_group_seq == tail.group_seq
                 && next.previous_group_crc == tail.group_crc;
             let segment_seq = next.segment_seq;
-            (!continues).then_some((
-                "it is not what the next segment continues",
-                Proof::NextSegment { segment_seq },
-            ))
+            let what = if tail.group_seq < next.previous_group_seq {
+                NO_GROUP
+            } else {
+                "its last group is not the one that the next segment continues"
+            };
+            (!continues).then_some((what, Proof::NextSegment { segment_seq }))
         }
         // Whether it is whole only the next segment's header could say.
         Some(None) => (tail.seal_offset == 0).then_some((
@@ -163,7 +177,7 @@ fn damage_after(
             let proof = later.find(|group| group.header.durable_group_seq >= stop)?;
             let group_seq = proof.header.group_seq;
             Some((
-                "there is no valid group",
+                NO_GROUP,
                 Proof::LaterGroup {
                     group_seq,
                     segment_seq,

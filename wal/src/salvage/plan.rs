@@ -6,7 +6,7 @@
 
 use super::chain::Chain;
 use super::files::SegmentFile;
-use super::judge::Judged;
+use super::judge::{Followed, Judged};
 use crate::format::{GroupKind, MetaRecord};
 
 /// Segments `[first_seq, last_seq]` to be written anew with the entries `[lo, hi)`.
@@ -143,14 +143,9 @@ fn plan_run(
         if last_seq == meta.last_segment_seq {
             break next_index;
         }
-        if let Some(next) = judged.whole.get(&(last_seq + 1)) {
-            let header = &next.header;
-            let before = (header.base_index <= next_index)
-                .then(|| chain.before(header.base_index))
-                .flatten();
-            if before.is_some_and(|(_, crc)| crc == header.base_crc) {
-                break header.base_index;
-            }
+        let next = judged.whole.get(&(last_seq + 1));
+        if let Some(index) = next.and_then(|next| continues(chain, next, next_index)) {
+            break index;
         }
         last_seq += 1;
     };
@@ -161,7 +156,7 @@ fn plan_run(
     } else if !is_first && raw.first_index != chain.floor.first_index {
         raw.reset(lo);
         Some(GroupKind::Reset)
-    } else if lo >= hi && !is_first && raw.next_index > hi {
+    } else if lo >= hi && !is_first && raw.next_index > hi && !cuts_itself(judged, last_seq + 1) {
         raw.cut(hi);
         Some(GroupKind::Truncate)
     } else {
@@ -176,6 +171,36 @@ fn plan_run(
         shares: shares(files, chain, first_seq..=last_seq, lo.min(hi)..hi),
         marker,
     }
+}
+
+/// Where the segment's first group goes on, if that is behind the very entry that the log has there.
+fn continues(chain: &Chain, next: &Followed, next_index: u64) -> Option<u64> {
+    let header = &next.header;
+    let (index, crc) = match next.groups.first() {
+        Some(first) if first.header.kind == GroupKind::Data => {
+            let index = first.header.first_index;
+            (
+                index,
+                chain.prev_crc_in_group(index, first.header.group_seq)?,
+            )
+        }
+        Some(first) if first.header.kind != GroupKind::Seal => {
+            (first.header.first_index, first.header.payload_crc)
+        }
+        Some(seal) if seal.header.first_index != header.base_index => return None,
+        _ => (header.base_index, header.base_crc),
+    };
+    let before = (index <= next_index).then(|| chain.before(index)).flatten();
+    before.filter(|(_, live)| *live == crc).map(|_| index)
+}
+
+/// Whether the segment's first group takes away what is at its index and above.
+fn cuts_itself(judged: &Judged, segment_seq: u64) -> bool {
+    let first = judged
+        .whole
+        .get(&segment_seq)
+        .and_then(|next| next.groups.first());
+    first.is_some_and(|group| !matches!(group.header.kind, GroupKind::Idle | GroupKind::Seal))
 }
 
 fn shares(

@@ -9,11 +9,11 @@ use super::plan::{Run, plan};
 use super::{RepairReport, Salvage};
 use crate::buffer::{Blocks, ClosedGroup};
 use crate::engine::{Operation, Target};
-use crate::error::{CorruptionKind, OpenError, ReadError};
+use crate::error::{OpenError, ReadError};
 use crate::format::{
     BLOCK_BYTES, FileName, PREDECESSOR_SEALED, RELINKED, SegmentHeader, SegmentName,
 };
-use crate::recover::files::{corrupt, run};
+use crate::recover::files::run;
 
 /// Bytes of a group's batches at most, where there are too few numbers for smaller groups.
 const GROUP_BYTES_LIMIT: u64 = 1 << 30;
@@ -26,47 +26,43 @@ impl Salvage {
     /// Writes what the plan says; the chain must be whole.
     pub(super) fn write(&mut self, next_index: u64) -> Result<RepairReport, OpenError> {
         let mut report = RepairReport::default();
-        let runs = plan(
-            &self.files,
-            &self.meta,
-            &self.judged,
-            &self.chain,
-            next_index,
-        );
-        // The tails of what was whole and of what is rewritten, by segment.
-        let mut tail = None;
-        let mut after = self.meta.first_segment_seq;
-        for planned in runs {
-            if planned.first_seq > after {
-                let before = self.judged.whole.get(&(planned.first_seq - 1));
-                tail = before.map(|followed| followed.tail);
-            }
-            let rewritten = self.lay_out(&planned, tail)?;
-            let last = rewritten.last().expect("a run has a segment");
-            let seals = rewritten.len() as u64;
-            let end = Tail {
-                end_offset: last.end_offset,
-                group_seq: last.header.first_group_seq + last.frames.len() as u64 - 1,
-                group_crc: last.seal_crc,
-                seal_offset: last.seal_offset,
-            };
+        for (planned, rewritten) in self.lay_out_all(next_index) {
             for segment in rewritten.iter().rev() {
                 self.write_segment(segment)?;
             }
-            report.segments_written += seals;
+            report.segments_written += rewritten.len() as u64;
             let entries = planned.shares.iter().map(|(lo, hi)| hi - lo);
             report.entries_written += entries.sum::<u64>();
             if planned.last_seq < self.meta.last_segment_seq {
-                self.relink(planned.last_seq + 1, &end)?;
+                self.relink(planned.last_seq + 1, &end_of(&rewritten))?;
             }
-            after = planned.last_seq + 1;
-            tail = Some(end);
         }
         for file in std::mem::take(&mut self.strays) {
             self.operate(Operation::Remove { file })?;
             report.files_removed += 1;
         }
         Ok(report)
+    }
+
+    /// All runs with their groups. Where there are too few group numbers before the next segment, that one is
+    /// written anew, too: after the last one there are enough.
+    fn lay_out_all(&mut self, next_index: u64) -> Vec<(Run, Vec<Rewritten>)> {
+        'planning: loop {
+            let (files, judged) = (&self.files, &self.judged);
+            let runs = plan(files, &self.meta, judged, &self.chain, next_index);
+            let mut laid_out = Vec::with_capacity(runs.len());
+            for planned in runs {
+                let before = self.judged.whole.get(&(planned.first_seq - 1));
+                let tail = before.map(|followed| followed.tail);
+                let Some(rewritten) = self.lay_out(&planned, tail) else {
+                    let next = self.judged.whole.remove(&(planned.last_seq + 1));
+                    assert!(next.is_some(), "only a next segment limits the numbers");
+                    continue 'planning;
+                };
+                laid_out.push((planned, rewritten));
+            }
+            return laid_out;
+        }
     }
 
     fn shares(&self, planned: &Run) -> Vec<Share> {
@@ -82,8 +78,8 @@ impl Salvage {
         planned.shares.iter().map(share).collect()
     }
 
-    /// The numbers that the groups of a run may have: none above what the next segment begins with.
-    fn lay_out(&mut self, planned: &Run, tail: Option<Tail>) -> Result<Vec<Rewritten>, OpenError> {
+    /// A run's segments behind `tail`, if there are numbers enough below those of the next segment.
+    fn lay_out(&mut self, planned: &Run, tail: Option<Tail>) -> Option<Vec<Rewritten>> {
         let shares = self.shares(planned);
         let next = self.judged.whole.get(&(planned.last_seq + 1));
         let limit = next.map_or(u64::MAX, |next| next.header.first_group_seq);
@@ -107,11 +103,7 @@ impl Salvage {
         let bytes_max = [usual, GROUP_BYTES_LIMIT]
             .into_iter()
             .find(|bytes_max| count(*bytes_max) <= room);
-        let Some(bytes_max) = bytes_max else {
-            let what = "its groups need more numbers than there are";
-            let file = FileName::Segment(self.name_of(planned.first_seq, shares[0].entries.0));
-            return Err(corrupt(file, 0, CorruptionKind::SegmentHeader(what)));
-        };
+        let bytes_max = bytes_max?;
         let mut first_group_seq = start;
         // Behind what the old file may hold, if the next segment leaves that much room.
         if let Some(own) = own.as_ref().filter(|own| own.first_group_seq > start)
@@ -148,32 +140,16 @@ impl Salvage {
             };
             let made = frames::lay_out(&self.chain, share, header, bytes_max, generation);
             first_group_seq += made.frames.len() as u64;
-            previous = continuing(&Tail {
-                end_offset: made.end_offset,
-                group_seq: first_group_seq - 1,
-                group_crc: made.seal_crc,
-                seal_offset: made.seal_offset,
-            });
             segments.push(made);
+            previous = continuing(&end_of(&segments));
         }
-        Ok(segments)
+        Some(segments)
     }
 
     fn header_of(&self, segment_seq: u64) -> Option<SegmentHeader> {
         let file = &self.files[file_of(&self.files, segment_seq)?];
         let header = file.header.clone();
         header.filter(|header| header.segment_seq == segment_seq)
-    }
-
-    fn name_of(&self, segment_seq: u64, first_index: u64) -> SegmentName {
-        let file = file_of(&self.files, segment_seq);
-        file.map_or(
-            SegmentName {
-                segment_seq,
-                first_index,
-            },
-            |number| self.files[number].name,
-        )
     }
 
     fn group_seq_max(&self) -> u64 {
@@ -209,14 +185,23 @@ impl Salvage {
                 blocks: ClosedGroup::around(&payload).finish(&header),
             })?;
         }
-        let name = self.name_of(segment.header.segment_seq, segment.header.base_index);
+        // A trim relies on the name's first index being that of the header.
+        let name = SegmentName {
+            segment_seq: segment.header.segment_seq,
+            first_index: segment.header.base_index,
+        };
         let mut block = [0; BLOCK_BYTES];
         segment.header.encode(&mut block);
         self.operate(Operation::Activate {
             spare,
             segment: name,
             header: Blocks::copy_of(&block),
-        })
+        })?;
+        self.strays.retain(|file| *file != FileName::Segment(name));
+        let former = file_of(&self.files, name.segment_seq).map(|file| self.files[file].name);
+        let former = former.filter(|former| *former != name);
+        self.strays.extend(former.map(FileName::Segment));
+        Ok(())
     }
 
     /// Lets the whole segment behind a run continue what was written. Its first group names the former
@@ -241,6 +226,16 @@ impl Salvage {
             offset: 0,
             blocks: Blocks::copy_of(&block),
         })
+    }
+}
+
+fn end_of(rewritten: &[Rewritten]) -> Tail {
+    let last = rewritten.last().expect("a run has a segment");
+    Tail {
+        end_offset: last.end_offset,
+        group_seq: last.header.first_group_seq + last.frames.len() as u64 - 1,
+        group_crc: last.seal_crc,
+        seal_offset: last.seal_offset,
     }
 }
 
