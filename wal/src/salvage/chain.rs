@@ -99,6 +99,12 @@ impl Chain {
             .any(|batch| batch.crc == live.crc && batch.group_seq == group_seq)
     }
 
+    /// Whether the first entry continues the one that the log is said to begin after.
+    pub(super) fn begins_at_floor(&self) -> bool {
+        let first = self.get(self.floor.first_index);
+        first.is_none_or(|first| first.prev_crc == self.floor.crc)
+    }
+
     /// What the batch of `index` in the group `group_seq` continues.
     pub(super) fn prev_crc_in_group(&self, index: u64, group_seq: u64) -> Option<u32> {
         let mut found = self.at(index).iter();

@@ -325,15 +325,16 @@ impl Salvage {
     /// that is as damaged as before at most, and can be salvaged again.
     ///
     /// # Errors
-    /// [`OpenError::Corrupt`] with the first damage while something is missing: nothing is changed then.
+    /// [`OpenError::Corrupt`] with the first damage while something is missing, or if where the log begins is
+    /// lost with a reset: nothing is changed then.
     /// [`OpenError::NoSpace`], [`OpenError::Failed`] for a write that failed.
     pub fn repair(mut self) -> Result<RepairReport, OpenError> {
-        if !self.is_whole() {
-            let missing = self.judged.damage.first().cloned();
-            return Err(missing.expect("what is missing is damage").into());
-        }
         if self.damage().is_empty() {
             return Ok(RepairReport::default());
+        }
+        if !self.is_whole() || !self.chain.begins_at_floor() {
+            let missing = self.judged.damage.first().cloned();
+            return Err(missing.expect("what is missing is damage").into());
         }
         let next_index = self.last_index() + 1;
         self.write(next_index)
