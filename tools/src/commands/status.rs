@@ -190,6 +190,9 @@ mod tests {
             commit_index: Some(128_440),
             applied_index: Some(128_439),
             io_engine: Some("io_uring".to_owned()),
+            flush_us_p50: Some(128),
+            flush_us_p99: Some(1_024),
+            flush_waits_us: Some(90),
             ..NodeView::default()
         };
         let dead = NodeView {
@@ -210,9 +213,9 @@ mod tests {
     fn the_table() {
         let expected = "\
 cluster prod  leader node 1  term 4
-NODE  ADDRESS         ROLE         TERM  FIRST  LAST    DURABLE  COMMIT  APPLIED  ENGINE    NOTE
-1     127.0.0.1:4436  leader       4     1      128440  128440   128440  128439   io_uring
-2     127.0.0.1:4446  unreachable  -     -      -       -        -       -        -         connection refused
+NODE  ADDRESS         ROLE         TERM  FIRST  LAST    DURABLE  COMMIT  APPLIED  ENGINE    FLUSH p50/p99  NOTE
+1     127.0.0.1:4436  leader       4     1      128440  128440   128440  128439   io_uring  128/1024 us
+2     127.0.0.1:4446  unreachable  -     -      -       -        -       -        -         -              connection refused
 ";
         assert_eq!(render(&view(), ResultFormat::Table), expected);
         let nobody = View {
@@ -223,6 +226,13 @@ NODE  ADDRESS         ROLE         TERM  FIRST  LAST    DURABLE  COMMIT  APPLIED
         assert!(
             render(&nobody, ResultFormat::Table).starts_with("cluster prod  leader none  term 4\n")
         );
+    }
+
+    #[test]
+    fn a_flush_that_hangs_is_named() {
+        let mut view = view();
+        view.nodes[0].flush_waits_us = Some(7_400_000);
+        assert!(render(&view, ResultFormat::Table).contains("hangs for 7 s"));
     }
 
     #[test]
