@@ -112,7 +112,7 @@ fn flushes(node: &NodeView) -> String {
             format!("hangs for {} s", waits_us / 1_000_000)
         }
         (Some(0), Some(0), _) => "-".to_owned(),
-        (Some(p50), Some(p99), _) => format!("{p50}/{p99} us"),
+        (Some(p50), Some(p99), _) => format!("{p50}/{p99}"),
         _ => "-".to_owned(),
     }
 }
@@ -213,9 +213,9 @@ mod tests {
     fn the_table() {
         let expected = "\
 cluster prod  leader node 1  term 4
-NODE  ADDRESS         ROLE         TERM  FIRST  LAST    DURABLE  COMMIT  APPLIED  ENGINE    FLUSH p50/p99  NOTE
-1     127.0.0.1:4436  leader       4     1      128440  128440   128440  128439   io_uring  128/1024 us
-2     127.0.0.1:4446  unreachable  -     -      -       -        -       -        -         -              connection refused
+NODE  ADDRESS         ROLE         TERM  FIRST  LAST    DURABLE  COMMIT  APPLIED  ENGINE    FLUSH     NOTE
+1     127.0.0.1:4436  leader       4     1      128440  128440   128440  128439   io_uring  128/1024
+2     127.0.0.1:4446  unreachable  -     -      -       -        -       -        -         -         connection refused
 ";
         assert_eq!(render(&view(), ResultFormat::Table), expected);
         let nobody = View {
