@@ -132,18 +132,8 @@ fn render(view: &View, format: ResultFormat) -> String {
         view.cluster_id, view.term
     );
     let mut table = plain_table(&[
-        "NODE",
-        "ADDRESS",
-        "ROLE",
-        "TERM",
-        "FIRST",
-        "LAST",
-        "DURABLE",
-        "COMMIT",
-        "APPLIED",
-        "ENGINE",
-        "FLUSH p50/p99",
-        "NOTE",
+        "NODE", "ADDRESS", "ROLE", "TERM", "FIRST", "LAST", "DURABLE", "COMMIT", "APPLIED",
+        "ENGINE", "FLUSH", "NOTE",
     ]);
     let number =
         |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
