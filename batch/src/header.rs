@@ -37,6 +37,10 @@ pub enum EntryKind {
     ProducerRegister = 4,
     /// A log's records below `first_seq` are given up; `log_id` names the log, and there is no body.
     LogTrim = 5,
+    /// Something else of the log that `log_id` names changes; see [`crate::LogChange`].
+    LogChange = 6,
+    /// Records of several logs from one producer, all or none; see [`crate::encode_together`].
+    Together = 7,
 }
 
 impl EntryKind {
@@ -48,6 +52,8 @@ impl EntryKind {
             3 => Self::LogCreate,
             4 => Self::ProducerRegister,
             5 => Self::LogTrim,
+            6 => Self::LogChange,
+            7 => Self::Together,
             _ => {
                 return Err(DecodeError::Invalid {
                     what: "batch kind",

@@ -15,6 +15,8 @@ mod codec;
 pub mod control;
 mod error;
 mod header;
+mod log_change;
+mod together;
 pub mod wire;
 
 pub use batch::{BatchRef, Batches};
@@ -25,6 +27,8 @@ pub use header::{
     BATCH_ALIGN, BATCH_HEADER_BYTES, BATCH_MAGIC, BATCH_VERSION, BatchHeader, EntryKind,
     encoded_bytes,
 };
+pub use log_change::{FENCE_NEXT, LogChange, Quota, Retention};
+pub use together::{TOGETHER_LOGS_MAX, decode_together, encode_together, together_bytes};
 
 /// Bytes of one record at most: what a user may append in one piece.
 pub const RECORD_BYTES_MAX: u32 = 1 << 20;

@@ -65,12 +65,14 @@ proptest! {
         let _ = ProducerRegistered::decode(&bytes);
         let _ = wire::Hello::decode_head(&bytes);
         let _ = wire::StatusReply::decode_head(&bytes);
+        let _ = wire::LatencyReply::decode_head(&bytes);
         let _ = wire::LogListed::decode_head(&bytes);
         let _ = wire::Append::decode_head(&bytes);
         let _ = wire::MemberListed::decode_head(&bytes);
         let _ = wire::MemberChange::decode_head(&bytes);
         let _ = wire::EntriesRequest::decode_head(&bytes);
         let _ = wire::EntriesReply::decode_head(&bytes);
+        let _ = wire::LogEndReply::decode_head(&bytes);
     }
 }
 

@@ -8,7 +8,10 @@ use std::path::Path;
 
 use drave_batch::control::{LogCreated, Member, MemberRole, Members, ProducerRegistered};
 use drave_batch::wire::{self, ClusterId, Lane, Message, Role, decode_head};
-use drave_batch::{BatchHeader, BatchRef, BodyBuilder, EntryKind};
+use drave_batch::{
+    BatchHeader, BatchRef, BodyBuilder, EntryKind, LogChange, Quota, Retention, decode_together,
+    encode_together,
+};
 
 fn hex(bytes: &[u8]) -> String {
     let mut out = String::new();
@@ -42,6 +45,16 @@ fn check_message<M: Message + PartialEq + std::fmt::Debug>(
     message: &M,
     payload: usize,
 ) {
+    check_appended(name, message, payload, 0);
+}
+
+/// The same for a message whose last `appended` bytes may be missing altogether.
+fn check_appended<M: Message + PartialEq + std::fmt::Debug>(
+    name: &str,
+    message: &M,
+    payload: usize,
+    appended: usize,
+) {
     let mut out = Vec::new();
     wire::encode_frame(&mut out, 0, 0x0102_0304_0506_0708, message, payload);
     check(name, &out);
@@ -51,13 +64,24 @@ fn check_message<M: Message + PartialEq + std::fmt::Debug>(
     assert_eq!(head.len(), usize::from(header.head_len));
     assert_eq!(&decode_head::<M>(&header, head).unwrap(), message);
     for cut in 0..head.len() {
-        assert!(M::decode_head(&head[..cut]).is_err(), "{name} cut at {cut}");
+        let is_whole = appended > 0 && cut == head.len() - appended;
+        assert_eq!(
+            M::decode_head(&head[..cut]).is_ok(),
+            is_whole,
+            "{name} cut at {cut}"
+        );
     }
     for at in 0..head.len() {
         let mut bad = head.to_vec();
         bad[at] ^= 0x20;
         assert!(decode_head::<M>(&header, &bad).is_err(), "{name} byte {at}");
     }
+}
+
+fn encoded_head<M: Message>(message: &M) -> Vec<u8> {
+    let mut head = Vec::new();
+    message.encode_head(&mut head);
+    head
 }
 
 fn data_header(body: &[u8], records: u32) -> BatchHeader {
@@ -94,6 +118,34 @@ fn batches() {
     batch.verify_body().unwrap();
     let records: Vec<&[u8]> = batch.records().unwrap().collect();
     assert_eq!(records, [&b"la drave"[..], b"", b"moves logs"]);
+
+    let entry = BatchHeader {
+        log_id: 0,
+        first_seq: 0,
+        kind: EntryKind::Together,
+        ..data_header(&[], 0)
+    };
+    let of_log = |log_id, first_seq| BatchHeader {
+        log_id,
+        first_seq,
+        ..BatchHeader::new(EntryKind::Data, &body, count)
+    };
+    let parts = [of_log(0x33, 0x44), of_log(0x34, 0)].map(|header| (header, &body[..]));
+    let together = encode_together(&entry, &parts);
+    let entry = BatchHeader {
+        body_crc: drave_batch::checksum(&together),
+        body_len: together.len() as u32,
+        ..entry
+    };
+    let mut out = Vec::new();
+    entry.encode_with_body(&together, &mut out);
+    check("batch_together", &out);
+    let batch = BatchRef::decode(&out).unwrap();
+    assert_eq!(batch.header, entry);
+    let found = decode_together(&entry, batch.body()).unwrap();
+    assert_eq!(found[1].header.log_id, 0x34);
+    assert_eq!(found[1].header.producer_seq, 0x67);
+    assert_eq!(found[1].body(), &body[..]);
 
     let mut out = Vec::new();
     let noop = BatchHeader {
@@ -153,6 +205,11 @@ fn control_bodies() {
     let mut out = Vec::new();
     trim.encode_with_body(&[], &mut out);
     check("batch_log_trim", &out);
+    let fence = LogChange::Fence { token: 7 };
+    check("control_log_fenced", &fence.encode());
+    assert_eq!(LogChange::decode(&fence.encode()).unwrap(), fence);
+    assert!(LogChange::decode(&[0; 9]).is_err());
+    assert!(LogChange::decode(&[fence.encode(), vec![0]].concat()).is_err());
 }
 
 #[test]
@@ -166,8 +223,18 @@ fn handshake() {
         incarnation: 0xfeed,
         to_node_id: 3,
         cluster_id: Some(ClusterId::new("golden").unwrap()),
+        settings: None,
     };
     check_message("hello", &hello, 0);
+    let hello = wire::Hello {
+        settings: Some(wire::PeerSettings {
+            producers_max: 65_536,
+            election_timeout_us_min: 300_000,
+            has_leases: true,
+        }),
+        ..hello
+    };
+    check_appended("hello_settings", &hello, 0, 13);
     let ack = wire::HelloAck {
         version: 1,
         node_id: 3,
@@ -224,8 +291,20 @@ fn peer_messages() {
         match_index: 97,
         received_index: 98,
         credit_bytes: 1 << 20,
+        flush_us: 300,
+        flush_waits_us: 40,
+        has_room: true,
     };
-    check_message("heartbeat_reply", &reply, 0);
+    check_appended("heartbeat_reply", &reply, 0, 17);
+    let head = encoded_head(&reply);
+    let older = wire::HeartbeatReply {
+        flush_us: 0,
+        flush_waits_us: 0,
+        has_room: false,
+        ..reply
+    };
+    let short = &head[..head.len() - 17];
+    assert_eq!(wire::HeartbeatReply::decode_head(short).unwrap(), older);
     let append = wire::AppendEntries {
         term: 5,
         prev_term: 4,
@@ -245,8 +324,16 @@ fn peer_messages() {
         hint_index: 0,
         last_index: 0,
         credit_bytes: 1 << 20,
+        flush_us: 300,
     };
-    check_message("append_reply", &reply, 0);
+    check_appended("append_reply", &reply, 0, 8);
+    let head = encoded_head(&reply);
+    let older = wire::AppendReply {
+        flush_us: 0,
+        ..reply
+    };
+    let short = &head[..head.len() - 8];
+    assert_eq!(wire::AppendReply::decode_head(short).unwrap(), older);
     check_message("timeout_now", &wire::TimeoutNow { term: 5 }, 0);
 }
 
@@ -268,8 +355,16 @@ fn peer_messages_about_snapshots_and_reads() {
         snapshot_index: 99,
         next_offset: 69_632,
         installed: false,
+        pause_us: 4_000_000,
     };
-    check_message("snapshot_reply", &reply, 0);
+    check_appended("snapshot_reply", &reply, 0, 8);
+    let head = encoded_head(&reply);
+    let older = wire::SnapshotReply {
+        pause_us: 0,
+        ..reply
+    };
+    let short = &head[..head.len() - 8];
+    assert_eq!(wire::SnapshotReply::decode_head(short).unwrap(), older);
     let request = wire::ReadIndexRequest {
         term: 5,
         number: 12,
@@ -299,6 +394,15 @@ fn peer_messages_about_repair() {
         commit_index: 98,
     };
     check_message("entries_reply", &reply, 4096);
+    check_message("log_end_request", &wire::LogEndRequest {}, 0);
+    let reply = wire::LogEndReply {
+        term: 7,
+        leads: true,
+        last_index: 140,
+        last_term: 6,
+        last_crc: 0x0102_0304,
+    };
+    check_message("log_end_reply", &reply, 0);
 }
 
 #[test]
@@ -347,6 +451,27 @@ fn admin_messages() {
         first_seq: 41,
     };
     check_message("log_trim", &trim, 0);
+    let fence = wire::LogChangeRequest {
+        log_id: 3,
+        change: LogChange::Fence { token: 7 },
+    };
+    check_message("log_change_fence", &fence, 0);
+    let quota = Quota {
+        bytes_per_second: 1 << 30,
+        records_per_second: 5_000,
+    };
+    let retention = Retention {
+        bytes: 1 << 20,
+        age_us: 3_600_000_000,
+    };
+    for (name, change) in [
+        ("log_change_close", LogChange::Close),
+        ("log_change_delete", LogChange::Delete),
+        ("log_change_retain", LogChange::Retain(retention)),
+        ("log_change_limit", LogChange::Limit(quota)),
+    ] {
+        check_message(name, &wire::LogChangeRequest { log_id: 3, change }, 0);
+    }
 }
 
 #[test]
@@ -383,6 +508,7 @@ fn client_requests() {
     let append = wire::Append {
         header: data_header(b"\x01\0\0\0x", 1),
         expect_seq: 12,
+        fence: 7,
     };
     check_message("append", &append, 5);
     let read = wire::Read {
@@ -400,6 +526,17 @@ fn client_requests() {
     check_message("tail_start", &start, 0);
     check_message("tail_credit", &wire::TailCredit { credit_bytes: 4096 }, 0);
     check_message("tail_stop", &wire::TailStop {}, 0);
+    let describe = wire::LogDescribe {
+        consistency: 0,
+        name: "orders".to_owned(),
+    };
+    check_message("log_describe", &describe, 0);
+    let at = wire::SeqAt {
+        log_id: 3,
+        time_us: 1_700_000_000_000_000,
+        consistency: 1,
+    };
+    check_message("seq_at", &at, 0);
     check_message("status", &wire::Status {}, 0);
 }
 
@@ -443,6 +580,30 @@ fn client_answers() {
         ],
     };
     check_message("log_listed", &listed, 0);
+    let described = wire::LogDescribed {
+        log_id: 3,
+        first_seq: 1,
+        next_seq: 10,
+        last_time_us: 1_700_000_000_000_000,
+        held_bytes: 4_096,
+        fence: 7,
+        fence_seq: 9,
+        is_closed: true,
+        retention_bytes: 1 << 20,
+        retention_age_us: 3_600_000_000,
+        quota_bytes_per_second: 1 << 30,
+        quota_records_per_second: 5_000,
+        name: "orders".to_owned(),
+    };
+    check_message("log_described", &described, 0);
+    let found = wire::SeqFound {
+        log_id: 3,
+        first_seq: 1,
+        next_seq: 10,
+        seq: 7,
+        time_us: 1_700_000_000_000_001,
+    };
+    check_message("seq_found", &found, 0);
     let appended = wire::Appended {
         log_id: 3,
         first_seq: 10,
@@ -453,6 +614,40 @@ fn client_answers() {
         index: 20,
     };
     check_message("appended", &appended, 0);
+    let appended = wire::AppendedTogether {
+        term: 5,
+        index: 20,
+        producer_seq: 4,
+        duplicate: true,
+        parts: vec![
+            wire::AppendedPart {
+                log_id: 3,
+                first_seq: 10,
+                record_count: 2,
+            },
+            wire::AppendedPart {
+                log_id: 4,
+                first_seq: 0,
+                record_count: 1,
+            },
+        ],
+    };
+    check_message("appended_together", &appended, 0);
+    let asked = wire::AppendTogether {
+        producer_id: 17,
+        producer_epoch: 0,
+        producer_unacked: 2,
+        producer_seq: 4,
+        parts: vec![wire::TogetherPart {
+            log_id: 3,
+            record_count: 2,
+            body_len: 30,
+            body_crc: 0x0102_0304,
+            expect_seq: 10,
+            fence: 7,
+        }],
+    };
+    check_message("append_together", &asked, 30);
     check_message(
         "read_reply",
         &wire::ReadReply {
@@ -468,6 +663,8 @@ fn client_answers() {
             log_id: 3,
             first_seq: 0,
             next_seq: 12,
+            fence: 7,
+            fence_seq: 9,
         },
         128,
     );
@@ -494,6 +691,33 @@ fn client_answers() {
             node_id: 1,
             address: "10.0.0.1:4436".to_owned(),
         }],
+        scrub: wire::ScrubStatus {
+            bytes_per_second: 16 << 20,
+            segment_seq: 7,
+            bytes: 300_000_000,
+            passes: 3,
+            last_pass_unix_us: 1_700_000_000_000_000,
+            found: 1,
+        },
     };
-    check_message("status_reply", &status, 0);
+    check_appended("status_reply", &status, 0, 48);
+    check_message("latency", &wire::Latency {}, 0);
+    let latency = wire::LatencyReply {
+        node_id: 1,
+        span_us: 45_000_000,
+        stages: vec![wire::StageLatency {
+            stage: "peer flush".to_owned(),
+            peer: 2,
+            entries: 7,
+            us_p50: 120,
+            us_p99: 900,
+            us_p999: 1_000,
+            us_max: 1_001,
+        }],
+        closed: vec![wire::QuorumsClosed {
+            node_id: 2,
+            entries: 7,
+        }],
+    };
+    check_message("latency_reply", &latency, 0);
 }

@@ -7,6 +7,9 @@ use crate::{BATCH_HEADER_BYTES, BatchHeader, DecodeError, Reader, Writer};
 /// In [`Append::expect_seq`]: the append is unconditional.
 pub const EXPECT_SEQ_NONE: u64 = u64::MAX;
 
+/// In [`Append::fence`]: the append carries no token; also the token of a log that was never fenced.
+pub const FENCE_NONE: u64 = 0;
+
 /// In [`Read::consistency`]: answer from what this replica knows to be committed.
 pub const LOCAL_READ: u8 = 1;
 
@@ -152,6 +155,8 @@ pub struct Append {
     pub header: BatchHeader,
     /// Append only if this is the log's next seq; [`EXPECT_SEQ_NONE`] for always.
     pub expect_seq: u64,
+    /// The fencing token; appended only if it is the log's.
+    pub fence: u64,
 }
 
 impl Message for Append {
@@ -161,14 +166,20 @@ impl Message for Append {
         let mut writer = Writer::new(out);
         writer.bytes(&self.header.encode());
         writer.u64(self.expect_seq);
+        writer.u64(self.fence);
     }
 
     fn decode_head(head: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Reader::new("Append", head);
         let (header, _) = BatchHeader::decode(fields.bytes(BATCH_HEADER_BYTES)?)?;
         let expect_seq = fields.u64()?;
+        let fence = fields.u64()?;
         fields.finish()?;
-        Ok(Self { header, expect_seq })
+        Ok(Self {
+            header,
+            expect_seq,
+            fence,
+        })
     }
 }
 
@@ -221,7 +232,8 @@ message! {
 
 message! {
     /// Subscribes to a log from `from_seq` on; answered by [`TailData`] frames under the same request
-    /// id until [`TailStop`] or an error. Served by any replica, up to its commit index.
+    /// id until [`TailStop`] or an error: `LogClosed`, behind its last record, when there will be none.
+    /// Served by any replica, up to its commit index.
     TailStart {
         /// The log.
         log_id: u64,
@@ -242,6 +254,10 @@ message! {
         first_seq: u64,
         /// The seq the next committed record gets, as this replica knows it.
         next_seq: u64,
+        /// The log's fencing token, [`FENCE_NONE`] when it was never fenced.
+        fence: u64,
+        /// The first seq that was not appended before that token.
+        fence_seq: u64,
     }
 }
 
@@ -270,6 +286,23 @@ pub struct StatusMember {
     pub node_id: u64,
     /// Its HOST:PORT.
     pub address: String,
+}
+
+/// How far a node's scrubber is: what it reads again from the disk and checks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ScrubStatus {
+    /// Bytes checked in a second at most; 0 when nothing is checked, or the node does not say.
+    pub bytes_per_second: u64,
+    /// The number of the log's segment that is being checked, 0 between two passes.
+    pub segment_seq: u64,
+    /// Bytes checked in this pass.
+    pub bytes: u64,
+    /// Whole passes so far.
+    pub passes: u64,
+    /// When the last one ended, microseconds since 1970; 0 before the first.
+    pub last_pass_unix_us: u64,
+    /// How often damage was found so far.
+    pub found: u64,
 }
 
 /// Answers [`Status`].
@@ -313,6 +346,8 @@ pub struct StatusReply {
     pub fault: String,
     /// The members of the configuration it uses.
     pub members: Vec<StatusMember>,
+    /// Its scrubber. Appended: of nodes that do not send it, all 0.
+    pub scrub: ScrubStatus,
 }
 
 impl Message for StatusReply {
@@ -346,6 +381,17 @@ impl Message for StatusReply {
             writer.u64(member.node_id);
             writer.text(&member.address);
         }
+        let scrub = &self.scrub;
+        for value in [
+            scrub.bytes_per_second,
+            scrub.segment_seq,
+            scrub.bytes,
+            scrub.passes,
+            scrub.last_pass_unix_us,
+            scrub.found,
+        ] {
+            writer.u64(value);
+        }
     }
 
     fn decode_head(head: &[u8]) -> Result<Self, DecodeError> {
@@ -370,12 +416,23 @@ impl Message for StatusReply {
             version: fields.text()?.to_owned(),
             fault: fields.text()?.to_owned(),
             members: Vec::new(),
+            scrub: ScrubStatus::default(),
         };
         let count = fields.u32()?;
         for _ in 0..count {
             let node_id = fields.u64()?;
             let address = fields.text()?.to_owned();
             reply.members.push(StatusMember { node_id, address });
+        }
+        if fields.remaining() > 0 {
+            reply.scrub = ScrubStatus {
+                bytes_per_second: fields.u64()?,
+                segment_seq: fields.u64()?,
+                bytes: fields.u64()?,
+                passes: fields.u64()?,
+                last_pass_unix_us: fields.u64()?,
+                found: fields.u64()?,
+            };
         }
         fields.finish()?;
         Ok(reply)

@@ -73,6 +73,10 @@ codes! {
     DuplicateForgotten = 110, Unknown, false, "the first answer to this old duplicate is gone";
     /// The batch does not decode.
     MalformedBatch = 111, NotWritten, false, "the batch is malformed";
+    /// The append does not carry the log's fencing token.
+    Fenced = 112, NotWritten, false, "the log is fenced with another token";
+    /// The log, or the client, has appended as much as its quota gives it.
+    QuotaExceeded = 113, NotWritten, true, "the quota of the log or of the client is used up";
     /// No log of this name or number.
     LogNotFound = 201, NotWritten, false, "no such log";
     /// The name is taken.
@@ -89,6 +93,8 @@ codes! {
     ReadUnconfirmed = 207, NotWritten, true, "the read was not confirmed by a quorum";
     /// The seq to keep from is beyond the tail.
     TrimBeyondTail = 208, NotWritten, false, "the seq to keep from is beyond the log's tail";
+    /// The log was closed.
+    LogClosed = 209, NotWritten, false, "the log is closed";
     /// A change of members is under way, or the configuration is not the expected one.
     MembershipConflict = 301, NotWritten, true, "another change of members is under way or came first";
     /// A member with this id, another address or incarnation.
@@ -109,14 +115,14 @@ codes! {
     TransferFailed = 309, NotWritten, true, "the lead was not taken over in time";
     /// The members asked for are no configuration.
     InvalidMembers = 310, NotWritten, false, "the members asked for are not a valid configuration";
-    /// The node's storage failed; it stopped serving the group.
-    StorageFailed = 401, Unknown, true, "the node's storage failed";
     /// Stored bytes are damaged.
     Corruption = 402, NotWritten, true, "stored bytes are damaged";
     /// The node's disk is full.
     DiskFull = 403, NotWritten, true, "the node's disk is full";
     /// The node's log is damaged and being repaired from the other members.
     Repairing = 404, NotWritten, true, "the node repairs its damaged log and takes no part meanwhile";
+    /// The node's log was cut on demand, and it is not the only voter.
+    LogCut = 405, NotWritten, true, "the node's log was cut on demand, and other members vote";
     /// No protocol version in common.
     ProtocolVersion = 701, NotWritten, false, "no protocol version in common";
     /// Another cluster.
@@ -139,6 +145,8 @@ codes! {
     UnknownMember = 710, NotWritten, false, "the node is not a member of the group";
     /// The node is stopping.
     Stopping = 711, NotWritten, true, "the node is stopping";
+    /// Settings that must be the same on every node of a cluster are not.
+    SettingsDiffer = 712, NotWritten, false, "the nodes' settings differ where they must not";
 }
 
 impl fmt::Display for ErrorCode {

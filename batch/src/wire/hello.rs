@@ -72,6 +72,17 @@ pub enum Lane {
     CatchUp = 2,
 }
 
+/// Settings of a node that every node of its cluster should have alike: what differs is found when they connect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PeerSettings {
+    /// Producers remembered: which one is forgotten every replica decides for itself.
+    pub producers_max: u32,
+    /// The shortest time without a leader's sign of life after which the node campaigns, microseconds.
+    pub election_timeout_us_min: u64,
+    /// Whether the node takes part in leases.
+    pub has_leases: bool,
+}
+
 /// The first frame of every connection, from the side that connected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hello {
@@ -91,6 +102,8 @@ pub struct Hello {
     pub to_node_id: u64,
     /// The cluster it means to reach; a client may leave it open.
     pub cluster_id: Option<ClusterId>,
+    /// What a peer's cluster has to agree on; none from a client.
+    pub settings: Option<PeerSettings>,
 }
 
 impl Message for Hello {
@@ -107,6 +120,11 @@ impl Message for Hello {
         writer.u128(self.incarnation);
         writer.u64(self.to_node_id);
         writer.text(self.cluster_id.as_ref().map_or("", ClusterId::as_str));
+        if let Some(settings) = &self.settings {
+            writer.u32(settings.producers_max);
+            writer.u64(settings.election_timeout_us_min);
+            writer.u8(settings.has_leases.into());
+        }
     }
 
     fn decode_head(head: &[u8]) -> Result<Self, DecodeError> {
@@ -148,6 +166,14 @@ impl Message for Hello {
             "" => None,
             name => Some(ClusterId::new(name)?),
         };
+        let mut settings = None;
+        if fields.remaining() > 0 {
+            settings = Some(PeerSettings {
+                producers_max: fields.u32()?,
+                election_timeout_us_min: fields.u64()?,
+                has_leases: fields.bool("Hello.has_leases")?,
+            });
+        }
         fields.finish()?;
         Ok(Self {
             version_min,
@@ -158,6 +184,7 @@ impl Message for Hello {
             incarnation,
             to_node_id,
             cluster_id,
+            settings,
         })
     }
 }

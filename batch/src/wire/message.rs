@@ -58,6 +58,10 @@ kinds! {
     EntriesRequest = 0x1B,
     /// [`super::EntriesReply`]
     EntriesReply = 0x1C,
+    /// [`super::LogEndRequest`]
+    LogEndRequest = 0x1D,
+    /// [`super::LogEndReply`]
+    LogEndReply = 0x1E,
     /// [`super::ErrorReply`]
     ErrorReply = 0x40,
     /// [`super::ProducerOpen`]
@@ -94,6 +98,22 @@ kinds! {
     Status = 0x50,
     /// [`super::StatusReply`]
     StatusReply = 0x51,
+    /// [`super::LogDescribe`]
+    LogDescribe = 0x52,
+    /// [`super::LogDescribed`]
+    LogDescribed = 0x53,
+    /// [`super::SeqAt`]
+    SeqAt = 0x54,
+    /// [`super::SeqFound`]
+    SeqFound = 0x55,
+    /// [`super::Latency`]
+    Latency = 0x56,
+    /// [`super::LatencyReply`]
+    LatencyReply = 0x57,
+    /// [`super::AppendTogether`]
+    AppendTogether = 0x58,
+    /// [`super::AppendedTogether`]
+    AppendedTogether = 0x59,
     /// [`super::MemberList`]
     MemberList = 0x60,
     /// [`super::MemberListed`]
@@ -106,6 +126,8 @@ kinds! {
     LeaderTransferred = 0x64,
     /// [`super::LogTrim`]
     LogTrim = 0x65,
+    /// [`super::LogChangeRequest`]
+    LogChangeRequest = 0x66,
 }
 
 /// A message's head: the fields of a frame that are not batches.
@@ -124,15 +146,20 @@ pub trait Message: Sized {
 }
 
 /// Declares a message whose head is its fields in order: integers as they are, `bool` as one byte of 0
-/// or 1, `String` behind a `u16` length.
+/// or 1, `String` behind a `u16` length. The `appended` fields are all there or all absent: then they have
+/// their type's default, which is what their documentation says of nodes that do not send them.
 macro_rules! message {
     (
         $(#[$meta:meta])*
         $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ident,)* }
+        $(appended { $($(#[$late_meta:meta])* $late:ident: $late_kind:ident,)* })?
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Eq, PartialEq, Default)]
-        pub struct $name { $($(#[$field_meta])* pub $field: $kind,)* }
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $kind,)*
+            $($($(#[$late_meta])* pub $late: $late_kind,)*)?
+        }
 
         impl $crate::wire::Message for $name {
             const KIND: $crate::wire::MessageKind = $crate::wire::MessageKind::$name;
@@ -141,14 +168,21 @@ macro_rules! message {
                 #[allow(unused_mut, unused_variables, reason = "a message may have no fields")]
                 let mut writer = $crate::Writer::new(out);
                 $($crate::wire::message::field!(put writer, &self.$field, $kind);)*
+                $($($crate::wire::message::field!(put writer, &self.$late, $late_kind);)*)?
             }
 
             fn decode_head(head: &[u8]) -> Result<Self, $crate::DecodeError> {
                 #[allow(unused_mut, reason = "a message may have no fields")]
                 let mut reader = $crate::Reader::new(stringify!($name), head);
-                let message = Self {
+                #[allow(unused_mut, reason = "most messages have no appended fields")]
+                let mut message = Self {
                     $($field: $crate::wire::message::field!(get reader, $kind, $name, $field),)*
+                    $($($late: Default::default(),)*)?
                 };
+                $(if reader.remaining() > 0 {
+                    $(message.$late =
+                        $crate::wire::message::field!(get reader, $late_kind, $name, $late);)*
+                })?
                 reader.finish()?;
                 Ok(message)
             }

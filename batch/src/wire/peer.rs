@@ -60,6 +60,14 @@ message! {
         /// Bytes of appends the follower takes unacknowledged.
         credit_bytes: u64,
     }
+    appended {
+        /// What the last flushes of the follower's log took, microseconds; 0 when it does not say.
+        flush_us: u64,
+        /// For how long nothing that waits was flushed there, microseconds; 0 when nothing waits.
+        flush_waits_us: u64,
+        /// Whether its log takes a record of the largest size; `false` when it does not say.
+        has_room: bool,
+    }
 }
 
 message! {
@@ -101,6 +109,10 @@ message! {
         last_index: u64,
         /// Bytes of appends the follower takes unacknowledged.
         credit_bytes: u64,
+    }
+    appended {
+        /// What the follower's last flush took, microseconds; 0 when it does not say.
+        flush_us: u64,
     }
 }
 
@@ -145,6 +157,9 @@ message! {
         next_offset: u64,
         /// The snapshot is on the receiver's disk, or it has no use for it any more.
         installed: bool,
+    } appended {
+        /// The receiver could not keep it, and wants none for so many microseconds; 0 for no pause.
+        pause_us: u64,
     }
 }
 

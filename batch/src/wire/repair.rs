@@ -17,6 +17,28 @@ message! {
     }
 }
 
+message! {
+    /// Asks a member whether it leads, and how far its log goes: from one that does, a node that lost the end of its
+    /// log learns what it can have acknowledged at most.
+    LogEndRequest {}
+}
+
+message! {
+    /// Answers a [`LogEndRequest`], under its request id.
+    LogEndReply {
+        /// The member's term.
+        term: u64,
+        /// Whether it leads in this term.
+        leads: bool,
+        /// The last entry of the log of one that leads, durable or not; else 0, as what follows.
+        last_index: u64,
+        /// That entry's term.
+        last_term: u64,
+        /// That entry's header checksum.
+        last_crc: u32,
+    }
+}
+
 /// What a member holds of the entries that it was asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
