@@ -96,8 +96,6 @@ pub struct Statistics {
     pub flush_us_max: u64,
     /// All of them added up.
     pub flush_us_sum: u64,
-    /// How many groups took less than 2^n microseconds (and not less than 2^(n-1)), n being the position.
-    pub flush_us_histogram: [u64; 32],
     /// Meta records made durable.
     pub metas: u64,
     /// Segments in use.
@@ -116,7 +114,5 @@ impl Statistics {
         self.flush_us_last = us;
         self.flush_us_max = self.flush_us_max.max(us);
         self.flush_us_sum += us;
-        let bucket = (u64::BITS - us.leading_zeros()) as usize;
-        self.flush_us_histogram[bucket.min(31)] += 1;
     }
 }

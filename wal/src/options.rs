@@ -1,5 +1,7 @@
 //! What a caller may set.
 
+use std::path::PathBuf;
+
 use crate::format::{BLOCK_BYTES, META_VALUE_BYTES_MAX};
 
 /// Which engine does the writing.
@@ -11,7 +13,7 @@ pub enum EngineChoice {
     Auto,
     /// io_uring or an error.
     IoUring,
-    /// `pwrite` and `fdatasync` on a thread.
+    /// `pwrite` on threads: past the page cache where the file system takes it, else with `fdatasync`.
     Posix,
 }
 
@@ -46,6 +48,9 @@ pub struct Options {
     /// After this many microseconds without writing, the durability of the last group is recorded by an
     /// idle group (see `docs/format-wal.md`). 0 turns it off.
     pub idle_us: u64,
+    /// A fault switch for tests: what this file says is done to every flush (`docs/torture.md`). Only the
+    /// posix engine has it, which is then used whatever `engine` says.
+    pub fault_file: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -63,6 +68,7 @@ impl Default for Options {
             prewrite: true,
             verify_on_open: false,
             idle_us: 5_000,
+            fault_file: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use drave_batch::{BatchHeader, BatchRef};
 
 use crate::engine::disk::Directory;
+use crate::engine::fault::FaultSwitch;
 use crate::engine::posix::PosixEngine;
 use crate::engine::uring::{UringEngine, probe};
 use crate::engine::{Completion, Engine, Source};
@@ -22,13 +23,14 @@ use crate::machine::{Claim, Machine};
 use crate::options::{EngineChoice, Options};
 use crate::read::{ColdRead, Read, Rows, Slices};
 use crate::recover::{RecoveryReport, recover};
+use crate::scrub::{DurableEnd, SegmentCheck};
 use crate::terms::TermRun;
 
 /// A log of batches under contiguous indexes, owned by one thread.
 ///
-/// Nothing but [`Wal::open`], [`Wal::wait`] and [`Wal::close`] blocks. Appends are in memory at once and
-/// durable when an [`Event::Durable`] says so. Dropping the log waits for what the system is writing, and
-/// writes nothing more.
+/// Nothing but [`Wal::open`], [`Wal::wait`], [`Wal::flush`] and [`Wal::close`] blocks. Appends are in memory at
+/// once and durable when an [`Event::Durable`] says so. Dropping the log waits for what the system is writing,
+/// and writes nothing more.
 pub struct Wal {
     machine: Machine,
     engine: Box<dyn Engine>,
@@ -84,8 +86,16 @@ fn make_engine_with(
         },
     };
     Ok(Box::new(
-        PosixEngine::new(Directory::open(dir)?, &why).map_err(failed)?,
+        PosixEngine::new(Directory::open(dir)?, &why, FaultSwitch::default()).map_err(failed)?,
     ))
+}
+
+/// The engine whose flushes do what a file says.
+fn make_faulty_engine(dir: &Path, file: &Path) -> Result<Box<dyn Engine>, OpenError> {
+    let fault = FaultSwitch::new(Some(file.to_owned()));
+    let why = "flushes can be made slow by a file";
+    let engine = PosixEngine::new(Directory::open(dir)?, why, fault);
+    Ok(Box::new(engine.map_err(io_failed(dir))?))
 }
 
 impl Wal {
@@ -95,7 +105,10 @@ impl Wal {
     /// [`OpenError`]; a directory that is refused is left as it is.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let options = options.within_limits();
-        let engine = make_engine(dir, options.engine)?;
+        let engine = match &options.fault_file {
+            Some(file) => make_faulty_engine(dir, file)?,
+            None => make_engine(dir, options.engine)?,
+        };
         Self::open_with(engine, options)
     }
 
@@ -243,14 +256,15 @@ impl Wal {
         self.engine.event_fd()
     }
 
-    /// Submits, then blocks until [`Wal::poll`] has something; returns at once if nothing is under way.
-    /// For tools and tests.
+    /// Submits, then blocks until [`Wal::poll`] has something, or something may be tried again that a full disk
+    /// refused; returns at once if nothing is under way nor waits for that. May return earlier. For tools and tests.
     pub fn wait(&mut self) {
         self.submit();
-        self.engine.wait();
+        self.engine.wait(self.machine.retry_at_us());
     }
 
-    /// Writes and flushes everything, and waits for it; the events go to `events`. Blocks.
+    /// Writes and flushes everything, and waits for it; the events go to `events`. Blocks, on a full disk until there
+    /// is room for what was taken in.
     ///
     /// # Errors
     /// [`ChangeError::Failed`] if the log has failed, now or before.
@@ -341,8 +355,20 @@ impl Wal {
         self.machine.recent_flushes()
     }
 
-    /// Microseconds for which the oldest flush under way has been so; 0 if none is. A disk that hangs shows
-    /// here.
+    /// The index after the last entry that the disk has been given. What is before it is durable, or being flushed.
+    #[must_use]
+    pub fn submitted_end(&self) -> u64 {
+        self.machine.submitted_end()
+    }
+
+    /// Groups flushed since open, and what their flushes took, added up, microseconds.
+    #[must_use]
+    pub fn flush_totals(&self) -> (u64, u64) {
+        self.machine.flush_totals()
+    }
+
+    /// Microseconds for which the oldest flush under way has been so, or for which something waits to be
+    /// written and nothing has been; 0 if neither is. A disk that hangs shows here.
     #[must_use]
     pub fn flush_waits_us(&self) -> u64 {
         self.machine.flush_waits_us(self.engine.now_us())
@@ -422,6 +448,42 @@ impl Wal {
             hi,
             bytes_max,
         })
+    }
+
+    /// The first segment with a number of at least `segment_seq`, to be checked against its medium while the log goes
+    /// on; nothing when there is no such segment. Which part of it is durable is settled now. A file that is gone or
+    /// cannot be opened is what the check finds.
+    #[must_use]
+    pub fn check_from(&self, segment_seq: u64) -> Option<SegmentCheck> {
+        let segments = self.machine.segments();
+        let position = segments.partition_point(|segment| segment.name.segment_seq < segment_seq);
+        let segment = segments.get(position)?;
+        let durable_index = self.durable_index();
+        // A segment is begun when the seal of the one before it is durable (`machine::roll`). In the last one, an entry
+        // is durable only if the group that it came with is.
+        let last_durable = || {
+            let mut rows = segment.rows.iter().rev();
+            rows.find(|row| row.first_index <= durable_index)
+        };
+        let durable_end = match segments.get(position + 1) {
+            Some(next) => DurableEnd::Segment {
+                end_offset: segment.end_offset,
+                next_segment_seq: next.name.segment_seq,
+            },
+            None => last_durable().map_or(DurableEnd::Nothing, |row| DurableEnd::Group {
+                offset: row.offset.into(),
+            }),
+        };
+        let file = FileName::Segment(segment.name);
+        let engine = self.engine.as_ref();
+        let source = engine.medium(file);
+        Some(SegmentCheck::new(
+            segment.name,
+            self.machine.store_id(),
+            durable_end,
+            source,
+            open_source(engine, file, false, &segment.unmapped).ok(),
+        ))
     }
 
     /// The checksum of entry `index - 1`, which entry `index` names.

@@ -7,6 +7,7 @@ mod common;
 use std::collections::HashSet;
 
 use common::model::{Appended, Change, Model};
+use common::random::Random;
 use common::{body, header, read_all};
 use drave_wal::{
     AppendError, Behaviour, CrashMode, CrashPart, MemoryDisk, OpenError, Options, Wal,
@@ -21,19 +22,6 @@ const PARTS_MAX: usize = 8;
 const SAMPLES: usize = 16;
 /// The recovery of one image in so many is crashed as well.
 const SECOND_EVERY: u64 = 37;
-
-/// A small generator: the same seed, the same workload.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 fn options() -> Options {
     Options {

@@ -7,29 +7,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use common::files::segments;
+use common::twin::{open, options};
 use common::{append, append_flushed, read_all};
 use drave_wal::{
     BLOCK_BYTES, Behaviour, CorruptionKind, FileName, MemoryDisk, OpenError, Options, ReadError,
     SegmentName, WAL_VERSION, Wal,
 };
-
-fn options() -> Options {
-    Options {
-        segment_bytes: 32 << 10,
-        verify_on_open: true,
-        ..common::small_options()
-    }
-}
-
-fn open(disk: &MemoryDisk, seed: u64) -> Result<Wal, OpenError> {
-    Wal::open_with(
-        disk.engine(Behaviour {
-            seed,
-            ..Behaviour::default()
-        }),
-        options(),
-    )
-}
 
 /// Two segments, the second one with groups of several batches, a truncation, and an idle record at its end.
 struct Log {
@@ -69,13 +53,7 @@ fn make(idle: bool) -> Log {
     common::settle(&mut wal);
     let crcs = read_all(&wal).iter().map(|entry| entry.crc).collect();
     drop(wal);
-    let names = disk.list();
-    let segments = names.iter().filter_map(|(name, _)| match name {
-        FileName::Segment(name) => Some(*name),
-        _ => None,
-    });
-    let mut segments: Vec<SegmentName> = segments.collect();
-    segments.sort_unstable();
+    let segments = segments(&disk);
     assert_eq!(segments.len(), 2);
     Log {
         disk,

@@ -4,20 +4,35 @@
 
 mod common;
 
-use common::{append_flushed, body, header, read_all, settle};
-use drave_wal::{AppendError, Behaviour, CrashMode, Event, FileName, MemoryDisk, Options, Wal};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn open(disk: &MemoryDisk) -> Wal {
-    let behaviour = Behaviour {
+use common::{append, append_flushed, body, header, read_all, settle};
+use drave_wal::{
+    AppendError, Behaviour, Completion, CrashMode, Engine, Event, FileName, MemoryDisk, Operation,
+    Options, Source, Wal,
+};
+
+fn engine(disk: &MemoryDisk) -> Box<dyn Engine> {
+    disk.engine(Behaviour {
         seed: 1,
         latency_us_min: 5,
         latency_us_max: 50,
-    };
+    })
+}
+
+fn open_with(engine: Box<dyn Engine>) -> Wal {
     let options = Options {
         segment_bytes: 32 << 10,
         ..common::small_options()
     };
-    Wal::open_with(disk.engine(behaviour), options).unwrap()
+    Wal::open_with(engine, options).unwrap()
+}
+
+fn open(disk: &MemoryDisk) -> Wal {
+    open_with(engine(disk))
 }
 
 /// Lets the log work for `turns` completions, and a second go by.
@@ -136,7 +151,7 @@ fn a_file_that_cannot_be_named_is_not_left_behind() {
         let mut wal = open(&disk);
         append_flushed(&mut wal, 1, 3, 3_900);
         settle(&mut wal);
-        disk.fail_at(at, std::io::ErrorKind::StorageFull);
+        disk.fail_at(at, io::ErrorKind::StorageFull);
         let mut events = Vec::new();
         for _ in 0..6 {
             let index = wal.last_index() + 1;
@@ -151,4 +166,105 @@ fn a_file_that_cannot_be_named_is_not_left_behind() {
             assert!(!names.iter().any(temporary), "operation {at}: {names:?}");
         }
     }
+}
+
+/// Counts how often it waits, and gives room again when segments were refused their names often enough.
+struct Counting {
+    inner: Box<dyn Engine>,
+    disk: MemoryDisk,
+    waits: Arc<AtomicUsize>,
+    attempts_left: Arc<AtomicUsize>,
+}
+
+const WAITS_MAX: usize = 1_000;
+
+impl Engine for Counting {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn reason(&self) -> &str {
+        self.inner.reason()
+    }
+
+    fn list(&mut self) -> io::Result<Vec<(FileName, u64)>> {
+        self.inner.list()
+    }
+
+    fn settle(&mut self, files: &[FileName]) -> io::Result<()> {
+        self.inner.settle(files)
+    }
+
+    fn source(&self, file: FileName, mapped: bool) -> io::Result<Arc<dyn Source>> {
+        self.inner.source(file, mapped)
+    }
+
+    fn medium(&self, file: FileName) -> io::Result<Arc<dyn Source>> {
+        self.inner.medium(file)
+    }
+
+    fn start(&mut self, number: u64, operation: Operation) {
+        let left = self.attempts_left.load(Ordering::Relaxed);
+        if matches!(operation, Operation::Activate { .. }) && left > 0 {
+            self.attempts_left.store(left - 1, Ordering::Relaxed);
+            self.disk.set_names_full(left > 1);
+        }
+        self.inner.start(number, operation);
+    }
+
+    fn submit(&mut self) {
+        self.inner.submit();
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        self.inner.poll(completions);
+    }
+
+    fn wait(&mut self, until_us: Option<u64>) {
+        let waits = self.waits.fetch_add(1, Ordering::Relaxed) + 1;
+        assert!(waits < WAITS_MAX, "it waits for nothing again and again");
+        self.inner.wait(until_us);
+    }
+
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.event_fd()
+    }
+
+    fn now_us(&self) -> u64 {
+        self.inner.now_us()
+    }
+
+    fn random_u64(&mut self) -> u64 {
+        self.inner.random_u64()
+    }
+}
+
+/// Closing a log on a disk without room waits from one attempt to the next, and does not run in a circle meanwhile.
+#[test]
+fn a_flush_and_a_close_wait_for_room_without_turning_in_a_circle() {
+    const ATTEMPTS: usize = 40;
+    let disk = MemoryDisk::new();
+    let waits = Arc::new(AtomicUsize::new(0));
+    let attempts_left = Arc::new(AtomicUsize::new(0));
+    let mut wal = open_with(Box::new(Counting {
+        inner: engine(&disk),
+        disk: disk.clone(),
+        waits: Arc::clone(&waits),
+        attempts_left: Arc::clone(&attempts_left),
+    }));
+    append_flushed(&mut wal, 1, 3, 3_900);
+    settle(&mut wal);
+    disk.set_names_full(true);
+    attempts_left.store(ATTEMPTS, Ordering::Relaxed);
+    for _ in 0..5 {
+        append(&mut wal, 1, 3_900);
+    }
+    let (before, from_us) = (waits.load(Ordering::Relaxed), disk.now_us());
+    wal.close().unwrap();
+    let waits = waits.load(Ordering::Relaxed) - before;
+    println!("{waits} waits for {ATTEMPTS} attempts");
+    assert_eq!(attempts_left.load(Ordering::Relaxed), 0);
+    assert!(waits < 4 * ATTEMPTS, "{waits}");
+    assert!(disk.now_us() - from_us >= (ATTEMPTS as u64 - 1) * 250_000);
+    assert_eq!(open(&disk).last_index(), 8);
 }

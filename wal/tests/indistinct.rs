@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use common::files::{self, only_segment};
 use common::{append, append_flushed, flush, read_all, settle};
 use drave_wal::{
     BLOCK_BYTES, Behaviour, CrashMode, Event, FileName, MemoryDisk, OpenError, Options, Wal,
@@ -32,22 +33,10 @@ fn open_with(disk: &MemoryDisk, options: Options) -> Result<Wal, OpenError> {
     Wal::open_with(disk.engine(behaviour), options)
 }
 
-fn segment(disk: &MemoryDisk) -> FileName {
-    let names: Vec<FileName> = disk.list().into_iter().map(|(name, _)| name).collect();
-    let mut segments = names
-        .into_iter()
-        .filter(|name| matches!(name, FileName::Segment(_)));
-    let only = segments.next().unwrap();
-    assert_eq!(segments.next(), None);
-    only
-}
-
 /// Where the groups of a segment's content are: offset and bytes, header and payload, without the padding.
 fn groups(content: &[u8]) -> Vec<(usize, usize)> {
-    let starts = (0..content.len()).step_by(BLOCK_BYTES);
-    let starts = starts.filter(|at| content[*at..].starts_with(b"GRUP"));
     let payload = |at: usize| u32::from_le_bytes(content[at + 44..at + 48].try_into().unwrap());
-    starts
+    files::groups(content)
         .map(|at| (at, GROUP_HEADER_BYTES + payload(at) as usize))
         .collect()
 }
@@ -56,7 +45,7 @@ fn groups(content: &[u8]) -> Vec<(usize, usize)> {
 /// the group they are in, counted from the end: 1 is the last group. Anything else must be refused or
 /// harmless.
 fn count_cuts(disk: &MemoryDisk) -> BTreeMap<(usize, &'static str), usize> {
-    let file = segment(disk);
+    let file = only_segment(disk);
     let content = disk.content(file).unwrap();
     let groups = groups(&content);
     let entries = read_all(&open_with(&disk.fork(), options()).unwrap());
@@ -120,7 +109,7 @@ fn one_group_at_a_time_leaves_the_last_group() {
     append_flushed(&mut wal, 1, 4, 700);
     settle(&mut wal);
     drop(wal);
-    let content = disk.content(segment(&disk)).unwrap();
+    let content = disk.content(only_segment(&disk)).unwrap();
     let (_, bytes) = *groups(&content).last().unwrap();
     let cuts = count_cuts(&disk);
     let expected = [
@@ -145,6 +134,12 @@ fn a_quiet_log_leaves_nothing() {
     .unwrap();
     append_flushed(&mut wal, 1, 4, 700);
     disk.set_now_us(1_000_000);
+    wal.submit();
+    assert_eq!(
+        wal.submitted_end(),
+        5,
+        "also while a group without entries is being flushed"
+    );
     settle(&mut wal);
     drop(wal);
     assert_eq!(count_cuts(&disk), BTreeMap::new());
@@ -156,15 +151,17 @@ fn several_in_flight_leave_the_window() {
     let disk = MemoryDisk::new();
     let mut wal = open_with(&disk, options()).unwrap();
     append_flushed(&mut wal, 1, 2, 700);
-    let before = groups(&disk.content(segment(&disk)).unwrap()).len();
-    for _ in 0..4 {
+    let before = groups(&disk.content(only_segment(&disk)).unwrap()).len();
+    for index in 3..7 {
         append(&mut wal, 1, 300);
+        assert_eq!(wal.submitted_end(), index);
         wal.submit();
+        assert_eq!(wal.submitted_end(), index + 1);
     }
     flush(&mut wal);
     settle(&mut wal);
     drop(wal);
-    let content = disk.content(segment(&disk)).unwrap();
+    let content = disk.content(only_segment(&disk)).unwrap();
     assert_eq!(
         groups(&content).len(),
         before + 4,

@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use common::files::segments;
 use common::{append_flushed, read_all, settle};
 use drave_wal::{
     Behaviour, Corruption, CorruptionKind, FileName, MemoryDisk, OpenError, Options, SegmentName,
@@ -62,17 +63,6 @@ fn make(seed: u64, store_id: u128) -> Log {
         crcs,
         segments,
     }
-}
-
-fn segments(disk: &MemoryDisk) -> Vec<SegmentName> {
-    let names = disk.list();
-    let segments = names.iter().filter_map(|(name, _)| match name {
-        FileName::Segment(name) => Some(*name),
-        _ => None,
-    });
-    let mut segments: Vec<SegmentName> = segments.collect();
-    segments.sort_unstable_by_key(|name| name.segment_seq);
-    segments
 }
 
 /// None if all entries are there; a log that opens with fewer is a lost promise.

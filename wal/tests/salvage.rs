@@ -4,187 +4,15 @@
 
 mod common;
 
-use common::{Entry, append, append_flushed, read_all};
+use common::random::{Random, seed};
+use common::twin::{
+    Log, behaviour, changed, contents, encoded, finish, make, open, options, salvage,
+};
+use common::{append, append_flushed, read_all};
 use drave_wal::{
-    BLOCK_BYTES, Behaviour, CrashMode, FileName, MemoryDisk, OfferError, OpenError, Options, Read,
+    BLOCK_BYTES, CrashMode, EndError, FileName, MemoryDisk, OfferError, OpenError, Options,
     Salvage, SegmentName, Wal,
 };
-
-fn options() -> Options {
-    Options {
-        segment_bytes: 32 << 10,
-        verify_on_open: true,
-        ..common::small_options()
-    }
-}
-
-fn behaviour(seed: u64) -> Behaviour {
-    Behaviour {
-        seed,
-        ..Behaviour::default()
-    }
-}
-
-fn open(disk: &MemoryDisk, seed: u64) -> Result<Wal, OpenError> {
-    Wal::open_with(disk.engine(behaviour(seed)), options())
-}
-
-fn salvage(disk: &MemoryDisk, seed: u64) -> Result<Salvage, OpenError> {
-    Salvage::open_with(disk.engine(behaviour(seed)), options())
-}
-
-/// A log of three segments: a truncation that reaches into a sealed one, a superseded suffix, an idle record.
-struct Log {
-    disk: MemoryDisk,
-    entries: Vec<Entry>,
-    encoded: Vec<Vec<u8>>,
-    segments: Vec<SegmentName>,
-}
-
-fn make() -> Log {
-    let disk = MemoryDisk::new();
-    let with_idle = Options {
-        idle_us: 500_000,
-        ..options()
-    };
-    let mut wal = Wal::open_with(disk.engine(behaviour(3)), with_idle).unwrap();
-    wal.write_meta(b"vote").unwrap();
-    append_flushed(&mut wal, 1, 8, 3_900);
-    wal.truncate_suffix(5).unwrap();
-    for _ in 0..3 {
-        append(&mut wal, 2, 300);
-    }
-    append_flushed(&mut wal, 2, 3, 3_000);
-    wal.truncate_suffix(8).unwrap();
-    append_flushed(&mut wal, 3, 4, 2_000);
-    append_flushed(&mut wal, 3, 2, 7_000);
-    append_flushed(&mut wal, 4, 1, 10);
-    finish(disk, wal)
-}
-
-fn finish(disk: MemoryDisk, mut wal: Wal) -> Log {
-    disk.set_now_us(1_000_000);
-    common::settle(&mut wal);
-    let entries = read_all(&wal);
-    let encoded = entries
-        .iter()
-        .map(|entry| encoded(&wal, entry.index))
-        .collect();
-    drop(wal);
-    let segments = disk.list().into_iter().filter_map(|(name, _)| match name {
-        FileName::Segment(name) => Some(name),
-        _ => None,
-    });
-    let mut segments: Vec<SegmentName> = segments.collect();
-    segments.sort_unstable();
-    Log {
-        disk,
-        entries,
-        encoded,
-        segments,
-    }
-}
-
-fn encoded(wal: &Wal, index: u64) -> Vec<u8> {
-    let slices = match wal.read(index, index + 1, 1).unwrap() {
-        Read::Ready(slices) => slices,
-        Read::Cold(job) => job.run().unwrap(),
-    };
-    slices.pieces.concat()
-}
-
-impl Log {
-    fn range(&self, lo: u64, hi: u64) -> Vec<u8> {
-        self.encoded[lo as usize - 1..hi as usize - 1].concat()
-    }
-
-    fn last(&self) -> &Entry {
-        self.entries.last().unwrap()
-    }
-
-    /// Offers everything missing, at most two entries at a time; how many there were.
-    fn heal(&self, salvage: &mut Salvage) -> u64 {
-        let last = self.last();
-        if salvage.missing().last().is_some_and(|m| m.hi == u64::MAX) {
-            salvage.set_end(last.index, last.term, last.crc).unwrap();
-        }
-        let mut offered = 0;
-        while let Some(missing) = salvage.missing().last().copied() {
-            let lo = missing.lo.max(missing.hi - 2);
-            let taken = salvage.offer(&self.range(lo, missing.hi)).unwrap();
-            assert_eq!((taken.lo, taken.hi), (lo, missing.hi));
-            offered += missing.hi - lo;
-        }
-        assert!(salvage.is_whole());
-        assert_eq!(salvage.first_index(), 1);
-        assert_eq!(salvage.last_index(), last.index);
-        assert_eq!(salvage.meta_value().as_deref(), Some(&b"vote"[..]));
-        for (entry, encoded) in self.entries.iter().zip(&self.encoded) {
-            assert_eq!(salvage.read(entry.index).unwrap().unwrap(), encoded[..]);
-        }
-        offered
-    }
-
-    /// The log is what it was, sealed segments trusted or not, and goes on.
-    fn assert_same(&self, image: &MemoryDisk, go_on: bool) {
-        let mut wal = open(image, 8).unwrap();
-        assert_eq!(read_all(&wal), self.entries);
-        assert_eq!(wal.meta(), Some(&b"vote"[..]));
-        if go_on {
-            append_flushed(&mut wal, 9, 9, 3_900);
-            drop(wal);
-            let trusting = Options {
-                verify_on_open: false,
-                ..options()
-            };
-            let wal = Wal::open_with(image.engine(behaviour(9)), trusting).unwrap();
-            assert_eq!(read_all(&wal)[..self.entries.len()], self.entries);
-            assert_eq!(wal.last_index(), self.last().index + 9);
-            drop(wal);
-            assert_eq!(salvage(image, 10).unwrap().damage(), []);
-        }
-    }
-
-    /// If open refuses the image: salvages, completes and repairs it. How many entries it took.
-    fn repair(&self, image: &MemoryDisk, go_on: bool) -> Option<u64> {
-        match open(&image.fork(), 5) {
-            Ok(wal) => {
-                drop(wal);
-                return None;
-            }
-            Err(OpenError::Corrupt(_)) => {}
-            Err(error) => panic!("{error}"),
-        }
-        let before = contents(image);
-        let mut salvage = salvage(image, 6).unwrap();
-        assert!(!salvage.damage().is_empty());
-        let offered = self.heal(&mut salvage);
-        assert!(
-            contents(image) == before,
-            "nothing is changed before the repair"
-        );
-        let report = salvage.repair().unwrap();
-        assert!(report.segments_written + report.files_removed > 0);
-        self.assert_same(image, go_on);
-        Some(offered)
-    }
-}
-
-fn contents(disk: &MemoryDisk) -> Vec<(FileName, Vec<u8>)> {
-    let names = disk.list().into_iter();
-    names
-        .map(|(name, _)| (name, disk.durable_content(name).unwrap()))
-        .collect()
-}
-
-fn changed(log: &Log, segment: SegmentName, change: impl FnOnce(&mut Vec<u8>)) -> MemoryDisk {
-    let image = log.disk.fork();
-    let file = FileName::Segment(segment);
-    let mut content = image.content(file).unwrap();
-    change(&mut content);
-    image.replace(file, content);
-    image
-}
 
 #[test]
 fn a_whole_log_has_no_damage() {
@@ -308,14 +136,8 @@ fn swapped_copied_and_doubled_files_are_repaired() {
 #[test]
 fn several_damages_at_once_are_repaired() {
     let log = make();
-    let seed = u64::from(std::process::id());
-    let (mut state, mut refused) = (seed, 0);
-    let mut random = |limit: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % limit
-    };
+    let (mut generator, mut refused) = (Random(seed()), 0);
+    let mut random = |limit: usize| generator.below(limit as u64) as usize;
     let last = *log.segments.last().unwrap();
     let content = log.disk.content(FileName::Segment(last)).unwrap();
     let written = content.iter().rposition(|byte| *byte != 0).unwrap();
@@ -338,7 +160,7 @@ fn several_damages_at_once_are_repaired() {
         }
         refused += u64::from(log.repair(&image, round % 50 == 0).is_some());
     }
-    println!("seed {seed}: {refused} refused and repaired");
+    println!("{refused} refused and repaired");
     assert!(refused > 1_000);
 }
 
@@ -454,7 +276,12 @@ fn wrong_offers_are_refused() {
                 "{refused:?}"
             );
             salvage.set_end(last.index, last.term, last.crc).unwrap();
-            assert!(salvage.set_end(last.index, last.term, last.crc).is_err());
+        } else {
+            let refused = salvage.set_end(last.index, last.term, last.crc);
+            assert!(
+                matches!(refused, Err(EndError::Known { .. })),
+                "{refused:?}"
+            );
         }
         let before = salvage.missing().to_vec();
         let missing = *before.last().unwrap();
@@ -594,23 +421,28 @@ fn a_cut_ends_the_log_before_what_is_missing_and_names_it() {
         assert!(matches!(refused, Err(OpenError::Corrupt(_))), "{refused:?}");
         let operations = damaged.operations();
         let whole = damaged.fork();
-        let report = salvage(&whole, 2).unwrap().cut().unwrap();
+        let report = salvage(&whole, 2).unwrap().cut(None).unwrap();
         assert_eq!(
             (report.next_index, &report.missing),
             (missing[0].lo, &missing)
         );
         let kept = report.next_index as usize - 1;
         assert!(report.entries_dropped as usize <= log.entries.len() - kept);
-        assert_kept(&whole, &log, kept);
+        assert_kept(&whole, &log, kept, b"vote");
         cuts += 1;
         for operation in 1..40 {
             let image = damaged.fork();
             let salvaged = salvage(&image, 2).unwrap();
             image.power_off_at(image.operations() + operation);
-            let done = salvaged.cut().is_ok();
+            let done = salvaged.cut(Some(b"cut")).is_ok();
             image.crash(CrashMode::Some, operation);
-            salvage(&image, 3).unwrap().cut().unwrap();
-            assert_kept(&image, &log, kept);
+            let salvaged = salvage(&image, 3).unwrap();
+            let is_marked = salvaged.meta_value().as_deref() == Some(b"cut");
+            // No file of entries is another one before the value says what is being done to them.
+            assert!(is_marked || segment_files(&image) == segment_files(&damaged));
+            assert!(is_marked || !done);
+            salvaged.cut(Some(b"cut")).unwrap();
+            assert_kept(&image, &log, kept, b"cut");
             if done {
                 break;
             }
@@ -621,7 +453,15 @@ fn a_cut_ends_the_log_before_what_is_missing_and_names_it() {
     assert!(cuts > 5);
 }
 
-fn assert_kept(image: &MemoryDisk, log: &Log, kept: usize) {
+/// The segments' files and what is in them.
+fn segment_files(disk: &MemoryDisk) -> Vec<(FileName, Vec<u8>)> {
+    let names = disk.list().into_iter().map(|(name, _)| name);
+    let segments = names.filter(|name| matches!(name, FileName::Segment(_)));
+    let read = |name| (name, disk.content(name).unwrap());
+    segments.map(read).collect()
+}
+
+fn assert_kept(image: &MemoryDisk, log: &Log, kept: usize, value: &[u8]) {
     let mut wal = open(image, 4).unwrap();
     let found = read_all(&wal);
     assert_eq!(found.len(), kept);
@@ -630,7 +470,7 @@ fn assert_kept(image: &MemoryDisk, log: &Log, kept: usize) {
     let other = kept_as_it_was.filter(|(found, right)| found != right);
     assert!(other.clone().all(|(found, right)| found.term < right.term));
     assert!(other.count() <= 2);
-    assert_eq!(wal.meta(), Some(&b"vote"[..]));
+    assert_eq!(wal.meta(), Some(value));
     append_flushed(&mut wal, 9, 2, 3_900);
 }
 

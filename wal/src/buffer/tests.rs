@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_group_is_header_payload_and_zeros_to_the_block() {
-    let mut chunk = Chunk::new(3 * BLOCK_BYTES);
+    let mut chunk = Chunk::new(3 * BLOCK_BYTES, false);
     // Memory that is used again holds old bytes; padding must not let them through.
     chunk.open_group();
     chunk.push([&[0xFF; 4_000], &[0xFF; 8]], 4_008);
@@ -25,7 +25,7 @@ fn a_group_is_header_payload_and_zeros_to_the_block() {
 
 #[test]
 fn pieces_never_hold_a_group_header() {
-    let mut chunk = Chunk::new(4 * BLOCK_BYTES);
+    let mut chunk = Chunk::new(4 * BLOCK_BYTES, false);
     for group in 0..2u8 {
         chunk.open_group();
         for batch in 0..3 {
@@ -55,7 +55,7 @@ fn pieces_never_hold_a_group_header() {
 
 #[test]
 fn a_chunk_is_used_again_only_when_nobody_reads_it() {
-    let mut chunk = Chunk::new(BLOCK_BYTES);
+    let mut chunk = Chunk::new(BLOCK_BYTES, false);
     chunk.open_group();
     chunk.push([&[5; 8], &[]], 8);
     let closed = chunk.close_group();
@@ -68,7 +68,7 @@ fn a_chunk_is_used_again_only_when_nobody_reads_it() {
 
 #[test]
 fn readers_on_other_threads_see_what_was_shared_while_the_owner_writes_on() {
-    let mut chunk = Chunk::new(64 * BLOCK_BYTES);
+    let mut chunk = Chunk::new(64 * BLOCK_BYTES, false);
     let mut readers = Vec::new();
     for round in 0..60u8 {
         chunk.open_group();
@@ -88,4 +88,44 @@ fn readers_on_other_threads_see_what_was_shared_while_the_owner_writes_on() {
         let _blocks = closed.finish(&[0xAA; 64]);
     }
     assert!(readers.into_iter().all(|reader| reader.join().unwrap()));
+}
+
+#[test]
+fn memory_of_whole_huge_pages_is_on_their_boundary_and_all_of_it_is_used() {
+    for pages in [1, 3] {
+        let mut chunk = Chunk::new(pages * HUGE_PAGE_BYTES, true);
+        assert!(matches!(chunk.allocation.memory, Memory::Map { .. }));
+        assert_eq!(chunk.capacity(), pages * HUGE_PAGE_BYTES);
+        chunk.open_group();
+        let room = chunk.room();
+        chunk.push([&vec![3; room], &[]], room);
+        let blocks = chunk.close_group().finish(&[7; 64]);
+        assert_eq!(blocks.len(), pages * HUGE_PAGE_BYTES);
+        assert_eq!(blocks.as_ptr() as usize % HUGE_PAGE_BYTES, 0);
+        assert_eq!(blocks[..64], [7; 64]);
+        assert!(blocks[64..].iter().all(|byte| *byte == 3));
+        assert!(chunk.reclaim().is_none(), "the group is still held");
+    }
+}
+
+#[test]
+fn only_bulk_memory_of_whole_huge_pages_is_in_them() {
+    let is_on_heap = |chunk: &Chunk| matches!(chunk.allocation.memory, Memory::Heap(_));
+    let mut odd = Chunk::new(HUGE_PAGE_BYTES + 1, true);
+    odd.move_to_huge_pages();
+    assert!(is_on_heap(&odd));
+    assert_eq!(odd.capacity(), HUGE_PAGE_BYTES + BLOCK_BYTES);
+
+    let mut chunk = Chunk::new(HUGE_PAGE_BYTES, false);
+    assert!(is_on_heap(&chunk));
+    let held = Arc::clone(&chunk.allocation);
+    chunk.move_to_huge_pages();
+    assert!(is_on_heap(&chunk), "memory that is held elsewhere stays");
+    drop(held);
+    chunk.move_to_huge_pages();
+    assert!(!is_on_heap(&chunk));
+    assert_eq!(chunk.capacity(), HUGE_PAGE_BYTES);
+    let moved = chunk.allocation.pointer;
+    chunk.move_to_huge_pages();
+    assert_eq!(chunk.allocation.pointer, moved, "once is enough");
 }

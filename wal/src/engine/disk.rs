@@ -13,6 +13,8 @@ use bytes::Bytes;
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::Source;
+use super::direct::WindowSource;
+use super::filling::Pace;
 use super::steps::Files;
 use crate::buffer::Blocks;
 use crate::error::OpenError;
@@ -21,7 +23,6 @@ use crate::map::Map;
 
 const LOCK_ATTEMPTS: u32 = 6;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-const ZERO_BYTES: usize = 1 << 20;
 
 /// A directory that this process alone has open as a log.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Directory {
     path: PathBuf,
     handle: File,
     _lock: File,
+    pace: Pace,
 }
 
 impl Directory {
@@ -65,6 +67,7 @@ impl Directory {
                         path: path.to_owned(),
                         handle,
                         _lock: lock,
+                        pace: Pace::default(),
                     });
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => {
@@ -96,6 +99,10 @@ impl Directory {
 
     pub(crate) fn source(&self, file: FileName, mapped: bool) -> io::Result<Arc<dyn Source>> {
         source(&self.path, file, mapped)
+    }
+
+    pub(crate) fn medium(&self, file: FileName) -> io::Result<Arc<dyn Source>> {
+        Ok(Arc::new(WindowSource::open(&self.path_of(file))?))
     }
 
     /// Opens a file for durable writes: past the page cache if `direct`, with a flush by the caller if not.
@@ -170,18 +177,16 @@ impl Files for Arc<Directory> {
     }
 
     fn zero(&mut self, file: FileName, bytes: u64) -> io::Result<()> {
-        let zeros = Blocks::copy_of(&vec![0; ZERO_BYTES.min(bytes as usize)]);
         let direct = OpenOptions::new()
             .write(true)
             .custom_flags(libc::O_DIRECT)
             .open(self.path_of(file))
-            .and_then(|file| fill(&file, &zeros, bytes));
+            .and_then(|file| self.pace.fill(&file, bytes));
         match direct {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => fill(
-                &OpenOptions::new().write(true).open(self.path_of(file))?,
-                &zeros,
-                bytes,
-            ),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                let buffered = OpenOptions::new().write(true).open(self.path_of(file))?;
+                self.pace.fill(&buffered, bytes)
+            }
             result => result,
         }
     }
@@ -211,16 +216,6 @@ impl Files for Arc<Directory> {
     fn sync_directory(&mut self) -> io::Result<()> {
         self.handle.sync_all()
     }
-}
-
-fn fill(file: &File, zeros: &[u8], bytes: u64) -> io::Result<()> {
-    let mut offset = 0;
-    while offset < bytes {
-        let piece = zeros.len().min((bytes - offset) as usize);
-        file.write_all_at(&zeros[..piece], offset)?;
-        offset += piece as u64;
-    }
-    Ok(())
 }
 
 /// A file opened for reading; mapped at the first read if it may be.

@@ -4,7 +4,10 @@
 //! operation only when everything it must come after has completed. Three engines: `uring` and `posix` over
 //! real files, `memory` over a simulated disk.
 
+pub(crate) mod direct;
 pub(crate) mod disk;
+pub(crate) mod fault;
+mod filling;
 pub(crate) mod memory;
 pub(crate) mod posix;
 pub(crate) mod steps;
@@ -197,6 +200,12 @@ pub trait Engine: Send {
     /// What the system says.
     fn source(&self, file: FileName, mapped: bool) -> io::Result<Arc<dyn Source>>;
 
+    /// Opens a file for reading what its medium holds, past any cache where that can be.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn medium(&self, file: FileName) -> io::Result<Arc<dyn Source>>;
+
     /// Takes an operation on; [`Engine::submit`] sets it going.
     fn start(&mut self, number: u64, operation: Operation);
 
@@ -206,8 +215,9 @@ pub trait Engine: Send {
     /// Appends what has completed since the last call.
     fn poll(&mut self, completions: &mut Vec<Completion>);
 
-    /// Blocks until [`Engine::poll`] has something, or at once if nothing is under way.
-    fn wait(&mut self);
+    /// Blocks until [`Engine::poll`] has something, at the longest until [`Engine::now_us`] is `until_us`; returns at
+    /// once if nothing is under way and no time is given. May return earlier: the caller polls and comes back.
+    fn wait(&mut self, until_us: Option<u64>);
 
     /// Readable when [`Engine::poll`] has something.
     fn event_fd(&self) -> Option<BorrowedFd<'_>>;

@@ -1,38 +1,28 @@
-//! The engine without io_uring: a thread that writes with `pwrite` and flushes with `fdatasync`.
+//! The engine without io_uring: threads that write with `pwrite`.
 //!
-//! Writes that wait together for the same file share one flush.
+//! Where the file system takes writes past the page cache, a few threads write `O_DIRECT|O_DSYNC`, as many at
+//! once as the ring would have; else one thread writes and flushes with `fdatasync`.
 
-use std::fs::File;
+mod writers;
+
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::disk::Directory;
-use super::worker::{Done, Mailbox, OPERATIONS_MAX, Opened, Worker};
+use super::fault::FaultSwitch;
+use super::worker::{Done, Mailbox, Opened, Worker};
 use super::{Completion, Engine, Operation, Source, Target};
-use crate::buffer::Blocks;
 use crate::format::FileName;
-
-/// A write handed to the thread.
-struct Write {
-    number: u64,
-    file: Arc<File>,
-    target: Target,
-    offset: u64,
-    blocks: Blocks,
-}
+use writers::{Write, Writers};
 
 /// See the module.
 pub(crate) struct PosixEngine {
     directory: Arc<Directory>,
     mailbox: Arc<Mailbox>,
     worker: Worker,
-    sender: Option<SyncSender<Write>>,
-    thread: Option<JoinHandle<()>>,
+    writers: Writers,
     opened: Opened,
     under_way: usize,
     done: Vec<Done>,
@@ -41,93 +31,28 @@ pub(crate) struct PosixEngine {
 }
 
 impl PosixEngine {
-    pub(crate) fn new(directory: Directory, why: &str) -> io::Result<Self> {
+    pub(crate) fn new(directory: Directory, why: &str, fault: FaultSwitch) -> io::Result<Self> {
+        let direct = directory.direct_works();
         let directory = Arc::new(directory);
         let mailbox = Mailbox::new()?;
-        let worker = Worker::start(&directory, &mailbox, false)?;
-        let (sender, receiver) = sync_channel(OPERATIONS_MAX);
-        let own = Arc::clone(&mailbox);
-        let thread = thread::Builder::new()
-            .name("wal-writer".to_owned())
-            .spawn(move || write_all(&receiver, &own))?;
+        let worker = Worker::start(&directory, &mailbox, direct)?;
+        let writers = Writers::start(&mailbox, direct, &fault)?;
+        let how = if direct {
+            "O_DIRECT|O_DSYNC writes on threads"
+        } else {
+            "buffered writes and fdatasync on a thread (the file system refuses O_DIRECT)"
+        };
         Ok(Self {
             directory,
             mailbox,
             worker,
-            sender: Some(sender),
-            thread: Some(thread),
+            writers,
             opened: Opened::default(),
             under_way: 0,
             done: Vec::new(),
-            reason: format!("{why}; buffered writes and fdatasync on a thread"),
+            reason: format!("{why}; {how}"),
             clock: Instant::now(),
         })
-    }
-}
-
-impl Drop for PosixEngine {
-    fn drop(&mut self) {
-        self.sender = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn write_all(receiver: &Receiver<Write>, mailbox: &Mailbox) {
-    let mut waiting: Vec<Write> = Vec::with_capacity(OPERATIONS_MAX);
-    while let Ok(first) = receiver.recv() {
-        waiting.push(first);
-        while waiting.len() < OPERATIONS_MAX
-            && let Ok(next) = receiver.try_recv()
-        {
-            waiting.push(next);
-        }
-        waiting.sort_by_key(|write| write.target);
-        for group in waiting.chunk_by(|left, right| left.target == right.target) {
-            mailbox.post(write_group(group));
-        }
-        waiting.clear();
-    }
-}
-
-/// Writes everything, then flushes once. If anything fails nothing of it counts: a flush that fails says
-/// nothing of which write was lost.
-fn write_group(group: &[Write]) -> Vec<Done> {
-    let written = group
-        .iter()
-        .try_for_each(|write| write.file.write_all_at(&write.blocks, write.offset))
-        .and_then(|()| flush(&group[0].file));
-    let completion = |write: &Write| {
-        let result = match &written {
-            Ok(()) => Ok(()),
-            Err(error) => Err(copy_of(error)),
-        };
-        Done {
-            completion: Completion {
-                number: write.number,
-                result,
-            },
-            opened: None,
-        }
-    };
-    group.iter().map(completion).collect()
-}
-
-fn flush(file: &File) -> io::Result<()> {
-    loop {
-        match file.sync_data() {
-            // Interrupted before it began: nothing was reported and nothing lost.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-fn copy_of(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error.kind().into(),
     }
 }
 
@@ -152,6 +77,10 @@ impl Engine for PosixEngine {
         self.directory.source(file, mapped)
     }
 
+    fn medium(&self, file: FileName) -> io::Result<Arc<dyn Source>> {
+        self.directory.medium(file)
+    }
+
     fn start(&mut self, number: u64, operation: Operation) {
         self.under_way += 1;
         match operation {
@@ -161,18 +90,13 @@ impl Engine for PosixEngine {
                 blocks,
             } => {
                 let file = self.opened.get(target);
-                let sender = self.sender.as_ref().expect("the sender lives until drop");
-                let write = Write {
+                self.writers.send(Write {
                     number,
                     file,
                     target,
                     offset,
                     blocks,
-                };
-                assert!(
-                    sender.try_send(write).is_ok(),
-                    "fewer writes are under way than fit"
-                );
+                });
             }
             other => {
                 if let Operation::Retire { segment, .. } = &other {
@@ -199,9 +123,10 @@ impl Engine for PosixEngine {
         }
     }
 
-    fn wait(&mut self) {
-        if self.under_way > 0 {
-            self.mailbox.wait();
+    fn wait(&mut self, until_us: Option<u64>) {
+        if self.under_way > 0 || until_us.is_some() {
+            let limit_us = until_us.map(|until_us| until_us.saturating_sub(self.now_us()));
+            self.mailbox.wait(limit_us);
         }
     }
 

@@ -23,6 +23,9 @@ use crate::format::{BLOCK_BYTES, FileName};
 /// How often a request is made again when the kernel says it is out of something for the moment.
 const RETRIES_MAX: u32 = 64;
 
+/// How long to wait for anything to complete, before what the kernel has not taken is offered to it again.
+const REFUSED_PAUSE_US: u64 = 1_000;
+
 /// A durable write under way; keeps memory and file alive until the kernel is done with them.
 struct Flight {
     number: u64,
@@ -286,6 +289,10 @@ impl Engine for UringEngine {
         self.directory.source(file, mapped)
     }
 
+    fn medium(&self, file: FileName) -> io::Result<Arc<dyn Source>> {
+        self.directory.medium(file)
+    }
+
     fn start(&mut self, number: u64, operation: Operation) {
         match operation {
             Operation::Write {
@@ -348,14 +355,20 @@ impl Engine for UringEngine {
         self.submit();
     }
 
-    fn wait(&mut self) {
+    fn wait(&mut self, until_us: Option<u64>) {
         self.submit();
+        if self.helpers == 0 && !self.writes_under_way() && until_us.is_none() {
+            return;
+        }
+        let mut limit_us = until_us.map(|until_us| until_us.saturating_sub(self.now_us()));
         // What the kernel did not take yet would never complete: the caller comes back and submits again.
         let waits = |slot: &usize| self.must_wait(*slot);
         let all_taken = self.ready.iter().all(waits) && self.ring.submission().is_empty();
-        if all_taken && (self.helpers > 0 || self.writes_under_way()) {
-            self.mailbox.wait();
+        if !all_taken {
+            limit_us =
+                Some(limit_us.map_or(REFUSED_PAUSE_US, |limit_us| limit_us.min(REFUSED_PAUSE_US)));
         }
+        self.mailbox.wait(limit_us);
     }
 
     fn event_fd(&self) -> Option<BorrowedFd<'_>> {

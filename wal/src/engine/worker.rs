@@ -11,7 +11,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use rustix::event::EventfdFlags;
+use rustix::event::{EventfdFlags, Timespec};
 
 use super::disk::Directory;
 use super::{Completion, Operation, Target, steps};
@@ -92,13 +92,24 @@ impl Mailbox {
         self.event.as_fd()
     }
 
-    /// Blocks until the eventfd is readable.
-    pub(crate) fn wait(&self) {
+    /// Blocks until the eventfd is readable, `limit_us` microseconds at most. Without a limit a signal does not end
+    /// it.
+    pub(crate) fn wait(&self, limit_us: Option<u64>) {
         let mut fds = [rustix::event::PollFd::new(
             &self.event,
             rustix::event::PollFlags::IN,
         )];
-        while let Err(rustix::io::Errno::INTR) = rustix::event::poll(&mut fds, None) {}
+        let limit = limit_us.map(|limit_us| Timespec {
+            tv_sec: (limit_us / 1_000_000) as i64,
+            tv_nsec: (limit_us % 1_000_000 * 1_000) as i64,
+        });
+        let poll = |fds: &mut [_]| rustix::event::poll(fds, limit.as_ref());
+        while let Err(rustix::io::Errno::INTR) = poll(&mut fds) {
+            if limit.is_some() {
+                // The caller looks at its clock, and comes back for the rest.
+                return;
+            }
+        }
     }
 }
 

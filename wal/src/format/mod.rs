@@ -40,6 +40,15 @@ pub(crate) enum BlockError {
     Version(u32),
 }
 
+/// Where a batch's header has its magic (`docs/format.md`).
+const BATCH_MAGIC_AT: usize = 88;
+
+/// Whether a batch may begin here, by its magic: compared before decoding, which computes a checksum.
+pub(crate) fn may_begin_batch(bytes: &[u8]) -> bool {
+    let magic = bytes.get(BATCH_MAGIC_AT..BATCH_MAGIC_AT + 2);
+    magic == Some(&drave_batch::BATCH_MAGIC.to_le_bytes())
+}
+
 fn le_u32(bytes: &[u8], at: usize) -> u32 {
     let mut out = [0; 4];
     out.copy_from_slice(&bytes[at..at + 4]);

@@ -3,10 +3,7 @@
 use drave_batch::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, BatchRef, DecodeError};
 
 use super::{BatchState, BatchView, GroupView};
-use crate::format::GROUP_HEADER_BYTES;
-
-/// Where a batch header has its magic (`docs/format.md`).
-const MAGIC_AT: usize = 88;
+use crate::format::{GROUP_HEADER_BYTES, may_begin_batch};
 
 impl GroupView {
     /// The payload as it is on disk; of a damaged group, what is in its place.
@@ -74,9 +71,7 @@ impl GroupView {
     fn next_intact(&self, at: usize, lo: u64, hi: u64) -> Option<(usize, u64)> {
         let last = self.payload.len().checked_sub(BATCH_HEADER_BYTES)?;
         (at..=last).step_by(BATCH_ALIGN).find_map(|at| {
-            // The magic is compared first: decoding computes a checksum.
-            let magic = drave_batch::BATCH_MAGIC.to_le_bytes();
-            if self.payload[at + MAGIC_AT..at + MAGIC_AT + 2] != magic {
+            if !may_begin_batch(&self.payload[at..]) {
                 return None;
             }
             let (header, _) = BatchHeader::decode(&self.payload[at..]).ok()?;

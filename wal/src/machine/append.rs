@@ -26,7 +26,7 @@ pub(crate) enum Claim {
 
 impl Claim {
     fn of(kind: EntryKind) -> Self {
-        if kind == EntryKind::Data {
+        if matches!(kind, EntryKind::Data | EntryKind::Together) {
             Self::Data
         } else {
             Self::Control
@@ -214,7 +214,9 @@ impl Machine {
         } else {
             0
         };
-        self.tail.open_group(bytes, worthwhile);
+        // Several groups are in flight only when much waits.
+        let is_bulk = self.flights.len() > 1;
+        self.tail.open_group(bytes, worthwhile, is_bulk);
         self.open = Some(OpenGroup {
             first_index: self.next_index,
             batch_count: 0,

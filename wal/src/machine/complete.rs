@@ -53,11 +53,13 @@ impl Machine {
             self.statistics.flushed(took_us);
             self.flushes.completed(now_us, took_us);
             self.advance_durable(now_us);
+            self.note_progress(now_us, true);
             return;
         }
-        let taken =
-            self.complete_meta(number) || self.complete_space(number) || self.complete_roll(number);
+        let is_written = self.complete_meta(number) || self.complete_roll(number);
+        let taken = is_written || self.complete_space(number);
         assert!(taken, "every operation has a place its completion goes to");
+        self.note_progress(now_us, is_written);
     }
 
     /// Only the contiguous prefix of completed groups is durable, whatever completed beyond it.

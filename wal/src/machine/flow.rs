@@ -15,6 +15,7 @@ impl Machine {
         self.pump_groups(now_us, random);
         self.pump_meta();
         self.pump_space(now_us);
+        self.note_progress(now_us, false);
     }
 
     fn pump_groups(&mut self, now_us: u64, random: &mut dyn FnMut() -> u64) {

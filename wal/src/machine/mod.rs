@@ -24,6 +24,7 @@ use std::collections::VecDeque;
 use std::sync::Weak;
 
 use crate::buffer::ClosedGroup;
+use crate::buffer::HUGE_PAGE_BYTES;
 use crate::engine::{Operation, Source};
 use crate::error::Failure;
 use crate::event::{Event, RecentFlushes, Statistics};
@@ -241,6 +242,8 @@ pub(crate) struct Machine {
     last_group_crc: u32,
     last_kind: GroupKind,
     last_flush_us: u64,
+    /// Since when something waits to become durable and nothing has.
+    stalled_since_us: Option<u64>,
     flushes: flushes::Flushes,
 
     // Files.
@@ -270,7 +273,11 @@ impl Machine {
         };
         // A chunk takes at least one full group, and a few of the usual size.
         let group_bytes = start.options.group_bytes_max as usize;
-        let chunk_bytes = whole_blocks((2 * group_bytes).clamp(64 << 10, 1 << 20).max(group_bytes));
+        let chunk_bytes = whole_blocks(
+            (4 * group_bytes)
+                .clamp(64 << 10, HUGE_PAGE_BYTES)
+                .max(group_bytes),
+        );
         Self {
             first_index,
             next_index: start.next_index,
@@ -290,6 +297,7 @@ impl Machine {
             last_group_crc: start.last_group_crc,
             last_kind: start.last_kind,
             last_flush_us: 0,
+            stalled_since_us: None,
             flushes: flushes::Flushes::default(),
             segments: start.segments,
             kept_index: first_index,
@@ -343,6 +351,10 @@ impl Machine {
         &self.segments
     }
 
+    pub(crate) fn store_id(&self) -> u128 {
+        self.options.store_id
+    }
+
     pub(crate) fn meta(&self) -> &Meta {
         &self.meta
     }
@@ -366,10 +378,34 @@ impl Machine {
         self.flushes.recent()
     }
 
-    /// How long the oldest flush under way has been so.
+    /// The index after the last entry that the disk has been given.
+    pub(crate) fn submitted_end(&self) -> u64 {
+        // Groups without entries end nowhere.
+        let ends = self.flights.iter().map(|flight| flight.visible_end);
+        ends.max().unwrap_or(0).max(self.durable_index + 1)
+    }
+
+    /// Groups flushed, and what their flushes took, added up.
+    pub(crate) fn flush_totals(&self) -> (u64, u64) {
+        (self.statistics.groups, self.statistics.flush_us_sum)
+    }
+
+    /// How long the oldest flush under way has been so; while groups wait for the meta record or for the next
+    /// segment, how long nothing has been written.
     pub(crate) fn flush_waits_us(&self, now_us: u64) -> u64 {
         let under_way = self.flights.iter().find(|flight| !flight.done);
-        under_way.map_or(0, |flight| now_us.saturating_sub(flight.started_us))
+        let started_us = under_way.map(|flight| flight.started_us);
+        let since_us = started_us.into_iter().chain(self.stalled_since_us).min();
+        since_us.map_or(0, |since_us| now_us.saturating_sub(since_us))
+    }
+
+    /// Something was written, or there may be something to write now.
+    fn note_progress(&mut self, now_us: u64, has_written: bool) {
+        if self.is_flushed() {
+            self.stalled_since_us = None;
+        } else if has_written || self.stalled_since_us.is_none() {
+            self.stalled_since_us = Some(now_us);
+        }
     }
 
     /// Operations to start, in order, since the last call.

@@ -227,6 +227,16 @@ impl Machine {
         true
     }
 
+    /// When what waits for room on a full disk, and for nothing that is under way, is tried again.
+    pub(crate) fn retry_at_us(&self) -> Option<u64> {
+        let roll = self.roll.as_ref().filter(|_| self.failure.is_none())?;
+        match roll.activation {
+            Activation::Refused { retry_at_us } => Some(retry_at_us),
+            Activation::Waiting => self.space.retry_at_us(),
+            Activation::Started(_) | Activation::Done => None,
+        }
+    }
+
     /// Takes a completion if it is the new segment's.
     pub(super) fn complete_roll(&mut self, number: u64) -> bool {
         let Some(roll) = &mut self.roll else {

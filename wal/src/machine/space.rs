@@ -99,6 +99,11 @@ impl Space {
         }
     }
 
+    /// When a spare that there was no room for is tried again; none while something is being done about it.
+    pub(super) fn retry_at_us(&self) -> Option<u64> {
+        (self.exhausted && self.flight.is_none()).then_some(self.retry_at_us)
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
         self.leaving.is_empty()
             && self.flight.is_none()

@@ -79,7 +79,7 @@ pub(crate) fn run(
     engine.submit();
     let mut completions: Vec<Completion> = Vec::new();
     while completions.is_empty() {
-        engine.wait();
+        engine.wait(None);
         engine.poll(&mut completions);
     }
     let completion = completions.pop().expect("the loop ends with one");
@@ -99,11 +99,18 @@ pub(crate) fn run(
     }
 }
 
-/// The newest valid slot, and whether both slots hold it.
-pub(crate) fn read_meta(
-    engine: &mut dyn Engine,
-    store_id: u128,
-) -> Result<(MetaRecord, bool), OpenError> {
+/// What the slots of the meta record hold.
+pub(crate) struct MetaSlots {
+    /// The newest valid record.
+    pub(crate) newest: MetaRecord,
+    /// Both slots hold it.
+    pub(crate) are_equal: bool,
+    /// How many of the two are valid.
+    pub(crate) valid: u32,
+}
+
+/// Reads the meta record.
+pub(crate) fn read_meta(engine: &mut dyn Engine, store_id: u128) -> Result<MetaSlots, OpenError> {
     let file = FileName::Meta;
     let source = engine
         .source(file, false)
@@ -125,22 +132,27 @@ pub(crate) fn read_meta(
             });
         }
     }
-    let same = slots[0].is_ok() && slots[0] == slots[1];
+    let are_equal = slots[0].is_ok() && slots[0] == slots[1];
+    let valid = slots.iter().filter(|slot| slot.is_ok()).count() as u32;
     let newest = slots
         .into_iter()
         .flatten()
         .max_by_key(|record| record.generation);
-    let Some(record) = newest else {
+    let Some(newest) = newest else {
         return Err(corrupt(file, 0, CorruptionKind::Meta));
     };
-    if record.store_id != store_id {
+    if newest.store_id != store_id {
         return Err(OpenError::Store {
             file,
             expected: store_id,
-            found: record.store_id,
+            found: newest.store_id,
         });
     }
-    Ok((record, same))
+    Ok(MetaSlots {
+        newest,
+        are_equal,
+        valid,
+    })
 }
 
 /// Reads a segment's first block.
@@ -164,16 +176,33 @@ pub(crate) fn check_segment(
     sparse: Arc<dyn Source>,
     store_id: u128,
 ) -> Result<Found, OpenError> {
-    let file = FileName::Segment(name);
-    if source.bytes() < BLOCK_BYTES as u64 {
-        return Err(corrupt(
-            file,
-            0,
-            CorruptionKind::SegmentHeader("the file is too short for it"),
-        ));
+    let file_bytes = source.bytes();
+    let there = file_bytes.min(BLOCK_BYTES as u64) as usize;
+    let block = load(&sparse, FileName::Segment(name), 0, there)?;
+    match judge_first_block(name, &block, file_bytes, store_id)? {
+        (Some(header), None) => Ok(Found {
+            name,
+            header,
+            source,
+            sparse,
+        }),
+        (_, damage) => Err(damage.expect("without a header there is damage").into()),
     }
-    let block = load(&sparse, file, 0, BLOCK_BYTES)?;
-    let header = match SegmentHeader::decode(&block) {
+}
+
+/// What the first block of a segment's file says: its header, if that can be read, and what is wrong with the file.
+/// Of a file that is shorter than a block `block` is what is there, zeros behind it or not. Another store or version is
+/// not damage.
+pub(crate) fn judge_first_block(
+    name: SegmentName,
+    block: &[u8],
+    file_bytes: u64,
+    store_id: u128,
+) -> Result<(Option<SegmentHeader>, Option<Corruption>), OpenError> {
+    let file = FileName::Segment(name);
+    let is_short = file_bytes < BLOCK_BYTES as u64;
+    let damaged = |offset, kind| Some(Corruption { file, offset, kind });
+    let header = match SegmentHeader::decode(block) {
         Ok(header) => header,
         Err(BlockError::Version(found)) => {
             return Err(OpenError::Version {
@@ -183,7 +212,8 @@ pub(crate) fn check_segment(
             });
         }
         Err(BlockError::Damaged(what)) => {
-            return Err(corrupt(file, 0, CorruptionKind::SegmentHeader(what)));
+            let what = if is_short { TOO_SHORT } else { what };
+            return Ok((None, damaged(0, CorruptionKind::SegmentHeader(what))));
         }
     };
     if header.store_id != store_id {
@@ -193,26 +223,21 @@ pub(crate) fn check_segment(
             found: header.store_id,
         });
     }
-    if header.segment_seq != name.segment_seq {
-        let kind = CorruptionKind::SegmentName {
-            segment_seq: header.segment_seq,
-        };
-        return Err(corrupt(file, 32, kind));
-    }
-    if source.bytes() != header.segment_bytes {
-        let kind = CorruptionKind::SegmentBytes {
-            expected: header.segment_bytes,
-            found: source.bytes(),
-        };
-        return Err(corrupt(file, source.bytes(), kind));
-    }
-    Ok(Found {
-        name,
-        header,
-        source,
-        sparse,
-    })
+    let (segment_seq, expected) = (header.segment_seq, header.segment_bytes);
+    let damage = if segment_seq != name.segment_seq {
+        damaged(32, CorruptionKind::SegmentName { segment_seq })
+    } else if is_short {
+        damaged(0, CorruptionKind::SegmentHeader(TOO_SHORT))
+    } else if expected != file_bytes {
+        let found = file_bytes;
+        damaged(found, CorruptionKind::SegmentBytes { expected, found })
+    } else {
+        None
+    };
+    Ok((Some(header), damage))
 }
+
+const TOO_SHORT: &str = "the file is too short for it";
 
 /// Checks that `names`, in order of their numbers, are what the meta record says must exist.
 pub(crate) fn check_sequence(names: &[SegmentName], meta: &MetaRecord) -> Result<(), OpenError> {

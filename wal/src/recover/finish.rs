@@ -119,8 +119,8 @@ impl Recovery<'_> {
         self.engine
             .settle(&settled)
             .map_err(|error| failed("flush", "the directory", error))?;
-        let (record, _) = files::read_meta(self.engine, self.options.store_id)?;
-        Ok(!record.initialised)
+        let slots = files::read_meta(self.engine, self.options.store_id)?;
+        Ok(!slots.newest.initialised)
     }
 
     fn remove_all(&mut self, files: impl IntoIterator<Item = FileName>) -> Result<(), OpenError> {
@@ -177,7 +177,8 @@ impl Recovery<'_> {
     }
 
     fn reopen(&mut self, listing: Listing) -> Result<Start, OpenError> {
-        let (mut meta, slots_equal) = files::read_meta(self.engine, self.options.store_id)?;
+        let slots = files::read_meta(self.engine, self.options.store_id)?;
+        let (mut meta, slots_equal) = (slots.newest, slots.are_equal);
         let below = |name: &&SegmentName| name.segment_seq < meta.first_segment_seq;
         let retired: Vec<FileName> = listing
             .segments
@@ -214,7 +215,19 @@ impl Recovery<'_> {
         let torn = verdict
             .torn
             .filter(|_| !is_planted(Mutant::TornTailAppended));
-        if torn.is_some() || last.seal_offset.is_some() {
+        let is_unused = progress.groups == 0 && progress.segments.len() == 1 && torn.is_none();
+        if is_unused && last.bytes != self.options.segment_bytes {
+            // Nothing was ever written to it: it gives way, under its own name, to one of the size wanted now.
+            let header = SegmentHeader {
+                segment_seq: last.name.segment_seq,
+                ..header_after(&progress, &verdict)
+            };
+            let segment = self.make_segment(header, &mut spares, &mut next_spare)?;
+            meta.seed = segment.seed;
+            self.write_meta(&mut meta)?;
+            progress.last_group_seq = verdict.group_seq_max;
+            progress.segments = vec![segment];
+        } else if torn.is_some() || last.seal_offset.is_some() {
             let header = header_after(&progress, &verdict);
             let segment = self.make_segment(header, &mut spares, &mut next_spare)?;
             meta.last_segment_seq = segment.name.segment_seq;

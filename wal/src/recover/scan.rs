@@ -327,16 +327,15 @@ fn check_batches(header: &GroupHeader, payload: &[u8]) -> Result<(u32, u32), &'s
     let (mut at, mut last_crc) = (0, 0);
     for position in 0..u64::from(header.batch_count) {
         let batch = BatchRef::decode(&payload[at..]).map_err(|_| "a batch header is not valid")?;
-        let continues = chain_crc.is_none() || batch.header.prev_crc == last_crc;
-        if !continues
-            || batch.header.index != header.first_index + position
-            || batch.header.term != header.term
-        {
-            return Err("a batch does not follow the one before it");
-        }
-        batch
-            .verify_body()
-            .map_err(|_| "a batch body is not valid")?;
+        let before = chain_crc.map(|_| last_crc);
+        check_batch(
+            &batch,
+            (
+                header.first_index.saturating_add(position),
+                header.term,
+                before,
+            ),
+        )?;
         chain_crc.get_or_insert(batch.header.prev_crc);
         last_crc = batch.header_crc;
         crcs.update(&last_crc.to_le_bytes());
@@ -346,4 +345,18 @@ fn check_batches(header: &GroupHeader, payload: &[u8]) -> Result<(u32, u32), &'s
         return Err("the batches are not those of the group");
     }
     Ok((last_crc, chain_crc.unwrap_or(0)))
+}
+
+/// Checks that a batch is the one that belongs in its place: its index, its term, and the checksum of the one before
+/// it where that is known.
+pub(crate) fn check_batch(
+    batch: &BatchRef<'_>,
+    (index, term, before): (u64, u64, Option<u32>),
+) -> Result<(), &'static str> {
+    let header = &batch.header;
+    let follows = before.is_none_or(|before| before == header.prev_crc);
+    if !follows || header.index != index || header.term != term {
+        return Err("a batch does not follow the one before it");
+    }
+    batch.verify_body().map_err(|_| "a batch body is not valid")
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Missing;
-use super::files::Candidate;
+use super::files::{Bodiless, Candidate, Found};
 
 /// What is known of an entry before it is found.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -33,30 +33,45 @@ pub(super) struct Chain {
     pub(super) floor: Floor,
     /// The last index, if it is known where the log ends.
     pub(super) last_index: Option<u64>,
+    /// The last entry's checksum, if that is known.
+    last_crc: Option<u32>,
     /// Ordered by index, then loose ones first, then by group.
     found: Vec<Candidate>,
+    /// Entries that cannot be read and still name the one before them, ordered by index.
+    bodiless: Vec<Bodiless>,
     /// The log's entries.
     live: BTreeMap<u64, Candidate>,
     pub(super) missing: Vec<Missing>,
 }
 
 impl Chain {
-    pub(super) fn new(floor: Floor, mut found: Vec<Candidate>) -> Self {
-        found.sort_unstable_by_key(|batch| (batch.index, batch.group_seq));
+    pub(super) fn new(floor: Floor, found: Found) -> Self {
+        let Found {
+            batches: mut found,
+            mut bodiless,
+        } = found;
+        sort(&mut found);
+        bodiless.sort_unstable_by_key(|batch| batch.index);
         Self {
             floor,
             last_index: None,
+            last_crc: None,
             found,
+            bodiless,
             live: BTreeMap::new(),
             missing: Vec::new(),
         }
     }
 
-    /// The log ends with this entry.
+    /// The log ends with this entry. What was taken so far is found again where the chain names it.
     pub(super) fn end_with(&mut self, last_index: u64, wanted: Wanted) {
         self.last_index = Some(last_index);
+        self.last_crc = wanted.crc;
         self.missing.clear();
-        self.live.clear();
+        let live = std::mem::take(&mut self.live).into_values();
+        self.found
+            .extend(live.filter(|batch| batch.place.file.is_none()));
+        sort(&mut self.found);
         self.walk(last_index, wanted);
     }
 
@@ -99,10 +114,20 @@ impl Chain {
             .any(|batch| batch.crc == live.crc && batch.group_seq == group_seq)
     }
 
-    /// Whether the first entry continues the one that the log is said to begin after.
+    /// Whether the first entry continues the one that the log is said to begin after; without any, whether that one is
+    /// the last.
     pub(super) fn begins_at_floor(&self) -> bool {
-        let first = self.get(self.floor.first_index);
-        first.is_none_or(|first| first.prev_crc == self.floor.crc)
+        let floor = &self.floor;
+        if let Some(first) = self.get(floor.first_index) {
+            return first.prev_crc == floor.crc;
+        }
+        match self.last_index {
+            Some(last_index) if last_index < floor.first_index => {
+                last_index + 1 == floor.first_index
+                    && self.last_crc.is_none_or(|crc| crc == floor.crc)
+            }
+            _ => true,
+        }
     }
 
     /// What the batch of `index` in the group `group_seq` continues.
@@ -126,6 +151,17 @@ impl Chain {
         self.at(index).iter().rev().find(fits).copied()
     }
 
+    /// Of an entry that cannot be read, what the one before it is called.
+    fn named_by(&self, index: u64, wanted: Wanted) -> Option<u32> {
+        let crc = wanted.crc?;
+        let lo = self.bodiless.partition_point(|batch| batch.index < index);
+        let mut at = self.bodiless[lo..]
+            .iter()
+            .take_while(|batch| batch.index == index);
+        at.find(|batch| batch.crc == crc)
+            .map(|batch| batch.prev_crc)
+    }
+
     /// The highest index below `index` at which a batch has a place in the log's order.
     fn placed_below(&self, index: u64) -> Option<u64> {
         let below = self.found.partition_point(|batch| batch.index < index);
@@ -138,7 +174,7 @@ impl Chain {
 
     /// Settles the log from `index` downwards, to where it is settled already.
     fn walk(&mut self, mut index: u64, mut wanted: Wanted) {
-        let (from, mut missing) = (index, Vec::new());
+        let (from, mut missing) = (index, Vec::<Missing>::new());
         let settled = loop {
             if index < self.floor.first_index {
                 break self.floor.first_index;
@@ -155,16 +191,28 @@ impl Chain {
                 index -= 1;
                 continue;
             }
-            let lower = self.placed_below(index);
-            let lo = lower.map_or(self.floor.first_index, |lower| lower + 1);
+            let before = self.named_by(index, wanted);
+            let lo = match before {
+                Some(_) => index,
+                None => {
+                    let lower = self.placed_below(index);
+                    lower.map_or(self.floor.first_index, |lower| lower + 1)
+                }
+            };
             self.live.retain(|other, _| !(lo..=index).contains(other));
-            missing.push(Missing {
-                lo,
-                hi: index + 1,
-                crc: wanted.crc,
-                term: wanted.term,
-            });
-            wanted = Wanted::default();
+            match missing.last_mut() {
+                Some(above) if above.lo == index + 1 => above.lo = lo,
+                _ => missing.push(Missing {
+                    lo,
+                    hi: index + 1,
+                    crc: wanted.crc,
+                    term: wanted.term,
+                }),
+            }
+            wanted = Wanted {
+                crc: before,
+                term: None,
+            };
             index = lo - 1;
         };
         self.missing
@@ -192,8 +240,22 @@ impl Chain {
         let dropped = self.live.split_off(&index);
         self.missing.clear();
         self.last_index = Some(index - 1);
+        self.last_crc = self.before(index).map(|(_, crc)| crc);
         dropped.len() as u64
     }
+}
+
+fn sort(found: &mut Vec<Candidate>) {
+    let key = |batch: &Candidate| {
+        (
+            batch.index,
+            batch.group_seq,
+            batch.place.file,
+            batch.place.offset,
+        )
+    };
+    found.sort_unstable_by_key(key);
+    found.dedup_by_key(|batch| key(batch));
 }
 
 /// Whether it may be the log's as far as the groups say: loose ones may only be what the chain names.

@@ -1,24 +1,24 @@
 //! What is in one segment file, however damaged: its groups as far as their headers are valid, and every batch
 //! that is whole.
 //!
-//! Batches of valid groups have their place in the log's order. All others ("loose" ones: in damaged groups, in
-//! files without a valid header, from a file's former use) may only be chosen by what the chain says.
+//! Batches have their place in the log's order if the header of their group is valid, be others of the group damaged
+//! or not. All others ("loose" ones: in groups and files without a valid header, from a file's former use) may only be
+//! chosen by what the chain says. A batch whose body is damaged still names the entry before it, if its header is
+//! valid.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use drave_batch::{BATCH_ALIGN, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchRef};
+use drave_batch::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, BatchRef};
 
 use crate::engine::{Engine, Source};
-use crate::error::{Corruption, CorruptionKind, OpenError};
+use crate::error::{Corruption, OpenError};
 use crate::format::{
-    BLOCK_BYTES, BlockError, FileName, GROUP_HEADER_BYTES, GroupHeader, GroupKind, SegmentHeader,
-    SegmentName, WAL_VERSION, whole_blocks,
+    BLOCK_BYTES, FileName, GROUP_HEADER_BYTES, GroupHeader, GroupKind, SegmentHeader, SegmentName,
+    may_begin_batch, whole_blocks,
 };
-use crate::recover::files::failed;
-
-/// Where the magic of a batch is in its header.
-const BATCH_MAGIC_AT: usize = 88;
+use crate::recover::files::{failed, judge_first_block};
+use crate::recover::scan::check_batch;
 
 /// A batch that was found whole.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,21 @@ pub(super) struct Candidate {
     /// A later group took it away, or put another in its place.
     pub(super) is_superseded: bool,
     pub(super) place: Place,
+}
+
+/// A batch of which only the header is valid: it cannot be read, but what it was, and what is before it, is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bodiless {
+    pub(super) index: u64,
+    pub(super) crc: u32,
+    pub(super) prev_crc: u32,
+}
+
+/// What was found in all files.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) batches: Vec<Candidate>,
+    pub(super) bodiless: Vec<Bodiless>,
 }
 
 /// Where a batch's bytes are.
@@ -86,39 +101,7 @@ impl SegmentFile {
             groups: Vec::new(),
         };
         let block = opened.load(0, BLOCK_BYTES);
-        let (offset, kind) = match SegmentHeader::decode(&block) {
-            Err(BlockError::Version(found)) => {
-                return Err(OpenError::Version {
-                    file,
-                    expected: WAL_VERSION,
-                    found,
-                });
-            }
-            Err(BlockError::Damaged(what)) => (0, Some(CorruptionKind::SegmentHeader(what))),
-            Ok(header) if header.store_id != store_id => {
-                return Err(OpenError::Store {
-                    file,
-                    expected: store_id,
-                    found: header.store_id,
-                });
-            }
-            Ok(header) => {
-                let found = opened.bytes();
-                let (segment_seq, expected) = (header.segment_seq, header.segment_bytes);
-                opened.header = Some(header);
-                if segment_seq != name.segment_seq {
-                    (32, Some(CorruptionKind::SegmentName { segment_seq }))
-                } else if expected != found {
-                    (
-                        found,
-                        Some(CorruptionKind::SegmentBytes { expected, found }),
-                    )
-                } else {
-                    (0, None)
-                }
-            }
-        };
-        opened.damage = kind.map(|kind| Corruption { file, offset, kind });
+        (opened.header, opened.damage) = judge_first_block(name, &block, opened.bytes(), store_id)?;
         Ok(opened)
     }
 
@@ -149,21 +132,20 @@ impl SegmentFile {
     }
 
     /// Finds groups, if the seed is known, and batches.
-    pub(super) fn scan(&mut self, number: usize, seed: Option<u32>, found: &mut Vec<Candidate>) {
+    pub(super) fn scan(&mut self, number: usize, seed: Option<u32>, found: &mut Found) {
         let (mut offset, mut loose_from) = (BLOCK_BYTES as u64, BLOCK_BYTES as u64);
-        while offset + BLOCK_BYTES as u64 <= self.bytes() {
+        while offset + GROUP_HEADER_BYTES as u64 <= self.bytes() {
             let group = seed.and_then(|seed| self.group_at(number, offset, seed, found));
-            let Some(group) = group else {
+            let Some((group, valid_to)) = group else {
                 offset += BLOCK_BYTES as u64;
                 continue;
             };
             self.scan_loose(number, loose_from, offset, found);
+            loose_from = valid_to;
             if group.is_whole {
-                loose_from = group.end_offset;
                 offset = group.end_offset;
             } else {
                 // The next group may begin anywhere, if it is the length that is wrong.
-                loose_from = group.offset;
                 offset += BLOCK_BYTES as u64;
             }
             self.groups.push(group);
@@ -171,13 +153,14 @@ impl SegmentFile {
         self.scan_loose(number, loose_from, self.bytes(), found);
     }
 
+    /// The group whose header is at `offset`, and up to where what it holds is valid.
     fn group_at(
         &self,
         number: usize,
         offset: u64,
         seed: u32,
-        found: &mut Vec<Candidate>,
-    ) -> Option<Group> {
+        found: &mut Found,
+    ) -> Option<(Group, u64)> {
         let head = self.load(offset, GROUP_HEADER_BYTES);
         let (header, crc) = GroupHeader::decode(&head, seed)?;
         let end_offset =
@@ -190,11 +173,12 @@ impl SegmentFile {
             last_crc: header.payload_crc,
             header,
         };
-        if end_offset > self.bytes() {
-            return Some(group);
-        }
         let payload_at = offset + GROUP_HEADER_BYTES as u64;
-        let payload = self.load(payload_at, group.header.payload_bytes as usize);
+        let mut valid_to = payload_at;
+        let there = self.bytes().saturating_sub(payload_at);
+        let payload_bytes = there.min(group.header.payload_bytes.into()) as usize;
+        let is_there = end_offset <= self.bytes();
+        let payload = self.load(payload_at, payload_bytes);
         match group.header.kind {
             GroupKind::Data => {
                 let place = |at: usize, bytes: usize| Place {
@@ -202,34 +186,48 @@ impl SegmentFile {
                     offset: payload_at + at as u64,
                     bytes: bytes as u32,
                 };
-                if let Some(batches) = whole_batches(&group.header, &payload, place) {
-                    group.last_crc = batches.last().map_or(0, |last| last.crc);
-                    group.is_whole = true;
-                    found.extend(batches);
+                let valid = valid_batches(&group.header, &payload, place);
+                valid_to += valid.bytes as u64;
+                group.is_whole = is_there && valid.is_whole;
+                if let Some(last) = valid.batches.last().filter(|_| group.is_whole) {
+                    group.last_crc = last.crc;
                 }
+                found.batches.extend(valid.batches);
             }
             GroupKind::Seal => {
-                group.is_whole = crc32fast::hash(&payload) == group.header.payload_crc;
+                let is_valid = crc32fast::hash(&payload) == group.header.payload_crc;
+                group.is_whole = is_there && is_valid;
             }
-            _ => group.is_whole = true,
+            _ => group.is_whole = is_there,
         }
-        Some(group)
+        if group.is_whole {
+            valid_to = end_offset;
+        }
+        Some((group, valid_to))
     }
 
-    /// Whole batches in `[from, to)`, wherever they begin.
-    fn scan_loose(&self, number: usize, from: u64, to: u64, found: &mut Vec<Candidate>) {
+    /// Whole batches in `[from, to)`, wherever they begin, and the headers of those that are not whole.
+    fn scan_loose(&self, number: usize, from: u64, to: u64, found: &mut Found) {
         if to <= from {
             return;
         }
         let bytes = self.load(from, (to - from) as usize);
         let mut at = 0;
         while at + BATCH_HEADER_BYTES <= bytes.len() {
-            let magic = &bytes[at + BATCH_MAGIC_AT..][..2];
-            let batch = (magic == BATCH_MAGIC.to_le_bytes())
-                .then(|| BatchRef::decode(&bytes[at..]).ok())
-                .flatten()
-                .filter(|batch| batch.verify_body().is_ok());
-            let Some(batch) = batch else {
+            let header = may_begin_batch(&bytes[at..])
+                .then(|| BatchHeader::decode(&bytes[at..]).ok())
+                .flatten();
+            let Some((header, crc)) = header else {
+                at += BATCH_ALIGN;
+                continue;
+            };
+            let batch = BatchRef::decode(&bytes[at..]).ok();
+            let Some(batch) = batch.filter(|batch| batch.verify_body().is_ok()) else {
+                found.bodiless.push(Bodiless {
+                    index: header.index,
+                    crc,
+                    prev_crc: header.prev_crc,
+                });
                 at += BATCH_ALIGN;
                 continue;
             };
@@ -238,7 +236,7 @@ impl SegmentFile {
                 offset: from + at as u64,
                 bytes: batch.encoded().len() as u32,
             };
-            found.push(candidate(&batch, 0, place));
+            found.batches.push(candidate(&batch, 0, place));
             at += batch.encoded().len();
         }
     }
@@ -256,9 +254,13 @@ pub(super) fn candidate(batch: &BatchRef<'_>, group_seq: u64, place: Place) -> C
     }
 }
 
-/// Marks what later groups say is gone. A group's header says so though its batches be damaged.
-pub(super) fn mark_superseded(files: &[SegmentFile], found: &mut [Candidate]) {
-    let cuts = |group: &&Group| !matches!(group.header.kind, GroupKind::Idle | GroupKind::Seal);
+/// Marks what later groups say is gone. A group's header says so though its batches be damaged, but not that of a
+/// group behind `end_group_seq`, with which the log ends: it was never durable, and what it holds has no place.
+pub(super) fn mark_superseded(files: &[SegmentFile], end_group_seq: u64, found: &mut [Candidate]) {
+    let cuts = |group: &&Group| {
+        let is_in_log = group.header.group_seq <= end_group_seq;
+        is_in_log && !matches!(group.header.kind, GroupKind::Idle | GroupKind::Seal)
+    };
     let groups = files.iter().flat_map(|file| &file.groups).filter(cuts);
     let mut from: Vec<(u64, u64)> = groups
         .map(|group| match group.header.kind {
@@ -273,33 +275,68 @@ pub(super) fn mark_superseded(files: &[SegmentFile], found: &mut [Candidate]) {
         *first_index = lowest;
     }
     for batch in found {
+        if batch.group_seq > end_group_seq {
+            batch.group_seq = 0;
+        }
         let later = from.partition_point(|(group_seq, _)| *group_seq <= batch.group_seq);
         let taken_from = from.get(later).map(|(_, first_index)| *first_index);
         batch.is_superseded = taken_from.is_some_and(|first_index| first_index <= batch.index);
     }
 }
 
-/// The batches of a data group, if all of them are what the header says.
-fn whole_batches(
+/// What is valid of a data group's batches.
+#[derive(Default)]
+struct Valid {
+    batches: Vec<Candidate>,
+    /// Up to where nothing is damaged.
+    bytes: usize,
+    /// Whether that is all that the header says.
+    is_whole: bool,
+}
+
+/// The batches that the header says are in `payload`, but for those that are damaged. None if all are valid and they
+/// are others than the header says.
+fn valid_batches(
     header: &GroupHeader,
     payload: &[u8],
     place: impl Fn(usize, usize) -> Place,
-) -> Option<Vec<Candidate>> {
-    let mut batches: Vec<Candidate> = Vec::new();
+) -> Valid {
+    let mut valid = Valid {
+        is_whole: true,
+        ..Valid::default()
+    };
     let (mut crcs, mut at) = (crc32fast::Hasher::new(), 0);
-    for position in 0..u64::from(header.batch_count) {
-        let batch = BatchRef::decode(&payload[at..]).ok()?;
-        let last = batches.last();
-        let follows = last.is_none_or(|last| last.crc == batch.header.prev_crc)
-            && Some(batch.header.index) == header.first_index.checked_add(position)
-            && batch.header.term == header.term;
-        if !follows || batch.verify_body().is_err() {
-            return None;
-        }
+    let end = header.first_index.saturating_add(header.batch_count.into());
+    let mut expected = header.first_index;
+    while expected < end && at < payload.len() {
+        let last = valid.batches.last();
+        let fits = |batch: &BatchRef<'_>| {
+            let index = batch.header.index;
+            let is_next = index == expected;
+            let in_group = is_next || !valid.is_whole && (expected..end).contains(&index);
+            let before = last.filter(|last| last.index.checked_add(1) == Some(index));
+            let place = (index, header.term, before.map(|before| before.crc));
+            in_group && check_batch(batch, place).is_ok()
+        };
+        let Some(batch) = BatchRef::decode(&payload[at..]).ok().filter(fits) else {
+            valid.is_whole = false;
+            at += BATCH_ALIGN;
+            continue;
+        };
         let bytes = batch.encoded().len();
         crcs.update(&batch.header_crc.to_le_bytes());
-        batches.push(candidate(&batch, header.group_seq, place(at, bytes)));
+        expected = batch.header.index + 1;
+        let taken = candidate(&batch, header.group_seq, place(at, bytes));
         at += bytes;
+        if valid.is_whole {
+            valid.bytes = at;
+        }
+        valid.batches.push(taken);
     }
-    (at == payload.len() && crcs.finalize() == header.payload_crc).then_some(batches)
+    if !valid.is_whole || expected < end {
+        valid.is_whole = false;
+    } else if at != payload.len() || crcs.finalize() != header.payload_crc {
+        valid = Valid::default();
+    }
+    valid
 }

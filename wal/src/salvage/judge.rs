@@ -21,6 +21,28 @@ pub(super) struct Tail {
     pub(super) seal_offset: u64,
 }
 
+/// Where the log ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    /// The last group that counts; what is behind it was never durable.
+    pub(super) group_seq: u64,
+    pub(super) last_index: u64,
+    /// What is known of the last entry.
+    pub(super) wanted: Wanted,
+}
+
+impl End {
+    /// Of a log to which nothing was written.
+    pub(super) const NOTHING: Self = Self {
+        group_seq: 0,
+        last_index: 0,
+        wanted: Wanted {
+            crc: None,
+            term: None,
+        },
+    };
+}
+
 /// A segment's file under its own name, and how far its groups follow one another.
 pub(super) struct Followed {
     pub(super) file: usize,
@@ -255,8 +277,8 @@ pub(super) fn floor(files: &[SegmentFile], meta: &MetaRecord) -> Result<Floor, O
     })
 }
 
-/// The last index and what is known of that entry; none if that is lost.
-pub(super) fn end(files: &[SegmentFile], meta: &MetaRecord) -> Option<(u64, Wanted)> {
+/// Where the log ends; none if that is lost.
+pub(super) fn end(files: &[SegmentFile], meta: &MetaRecord) -> Option<End> {
     let owned = |file: &&SegmentFile| file.own_seq() == meta.last_segment_seq;
     let last = files
         .iter()
@@ -294,33 +316,39 @@ pub(super) fn end(files: &[SegmentFile], meta: &MetaRecord) -> Option<(u64, Want
     if is_short && !is_sealed && (next_at.end > last.bytes() || reaches_out) {
         return None;
     }
-    let Some(group) = find(end_seq) else {
-        let header = last.header.as_ref()?;
+    let end = |last_index, wanted| End {
+        group_seq: end_seq,
+        last_index,
+        wanted,
+    };
+    let at_base = |header: &SegmentHeader| {
         let wanted = wanted(header.base_crc, header.base_term);
-        return Some((header.base_index - 1, wanted));
+        end(header.base_index - 1, wanted)
+    };
+    let after = |group: &Group| {
+        let last_index = group.header.first_index - 1 + u64::from(batches(group));
+        end(last_index, wanted(group.last_crc, group.header.term))
+    };
+    let Some(group) = find(end_seq) else {
+        return last.header.as_ref().map(at_base);
     };
     if group.header.kind != GroupKind::Seal {
-        let last_index = group.header.first_index - 1 + u64::from(batches(group));
-        return Some((last_index, wanted(group.last_crc, group.header.term)));
+        return Some(after(group));
     }
     if let Some(group) = find(end_seq - 1) {
-        let last_index = group.header.first_index - 1 + u64::from(batches(group));
-        return Some((last_index, wanted(group.last_crc, group.header.term)));
+        return Some(after(group));
     }
     let rows_bytes = group.header.payload_bytes as usize;
     let rows = decode_rows(&last.load(group.offset + GROUP_HEADER_BYTES as u64, rows_bytes))?;
     match (rows.last(), &last.header) {
-        (None, Some(header)) if header.first_group_seq == end_seq => {
-            let wanted = wanted(header.base_crc, header.base_term);
-            Some((header.base_index - 1, wanted))
-        }
+        (None, Some(header)) if header.first_group_seq == end_seq => Some(at_base(header)),
         (row, _) => {
             let next_index = row.map_or(group.header.first_index, SealRow::end_index);
             let wanted = Wanted {
                 crc: None,
                 term: Some(group.header.term),
             };
-            Some((next_index - 1, wanted))
+            Some(end(next_index - 1, wanted))
         }
     }
 }

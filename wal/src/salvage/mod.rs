@@ -23,10 +23,10 @@ use crate::engine::Engine;
 use crate::error::{Corruption, CorruptionKind, OpenError, ReadError};
 use crate::format::{FileName, MetaRecord, SegmentName};
 use crate::options::Options;
-use crate::recover::files::{corrupt, failed, read_meta};
+use crate::recover::files::{MetaSlots, corrupt, failed, read_meta};
 use chain::{Chain, Floor, Wanted};
-use files::{Candidate, Place, SegmentFile, candidate};
-use judge::Judged;
+use files::{Candidate, Found, Place, SegmentFile, candidate};
+use judge::{End, Judged};
 use scratch::Scratch;
 pub use types::{CutReport, EndError, Missing, OfferError, Offered, RepairReport};
 
@@ -45,6 +45,9 @@ pub struct Salvage {
     scratch: Scratch,
     /// Files that claim to be segments and are none of the log's.
     strays: Vec<FileName>,
+    /// Where the log ended was not found here.
+    is_end_lost: bool,
+    meta_slots_valid: u32,
     next_spare: u64,
     number: u64,
 }
@@ -100,13 +103,17 @@ impl Salvage {
         engine
             .settle(&settled)
             .map_err(|error| failed("flush", "the directory", error))?;
-        let (meta, _) = read_meta(engine.as_mut(), options.store_id)?;
+        let MetaSlots {
+            newest: meta,
+            valid: meta_slots_valid,
+            ..
+        } = read_meta(engine.as_mut(), options.store_id)?;
         check_span(&meta, names.len() as u64)?;
         names.retain(|name| name.segment_seq >= meta.first_segment_seq);
         let (entered, unentered): (Vec<SegmentName>, Vec<SegmentName>) = names
             .into_iter()
             .partition(|name| name.segment_seq <= meta.last_segment_seq);
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let mut files = Vec::with_capacity(entered.len());
         for name in entered {
             let mut file = SegmentFile::open(engine.as_mut(), name, options.store_id)?;
@@ -129,15 +136,15 @@ impl Salvage {
                 ..Floor::default()
             },
         };
-        files::mark_superseded(&files, &mut found);
-        let mut chain = Chain::new(floor, found);
-        let end = if meta.initialised {
-            judge::end(&files, &meta)
-        } else {
-            Some((0, Wanted::default()))
+        let end = match meta.initialised {
+            true => judge::end(&files, &meta),
+            false => Some(End::NOTHING),
         };
+        let end_group_seq = end.map_or(u64::MAX, |end| end.group_seq);
+        files::mark_superseded(&files, end_group_seq, &mut found.batches);
+        let mut chain = Chain::new(floor, found);
         match end {
-            Some((last_index, wanted)) => chain.end_with(last_index, wanted),
+            Some(end) => chain.end_with(end.last_index, end.wanted),
             None => chain.end_unknown(),
         }
         Ok(Self {
@@ -149,6 +156,8 @@ impl Salvage {
             chain,
             scratch: Scratch::new(None),
             strays,
+            is_end_lost: end.is_none(),
+            meta_slots_valid,
             next_spare,
             number: u64::MAX / 2,
         })
@@ -292,18 +301,20 @@ impl Salvage {
         Ok(Offered { lo, hi })
     }
 
-    /// Says with which entry the log ends, where that is lost with the last segment: only the caller can find
-    /// out from others what this log can have acknowledged.
+    /// Says with which entry the log is to end, where that is lost with the last segment: only the caller can find
+    /// out from others what this log can have acknowledged. Entries found above it are dropped by a repair. May be
+    /// said again, when the others have gone on: entries that were taken stay where the new end proves them.
     ///
     /// # Errors
     /// [`EndError`]
     pub fn set_end(&mut self, last_index: u64, term: u64, crc: u32) -> Result<(), EndError> {
-        if let Some(last_index) = self.chain.last_index {
+        if let Some(last_index) = self.chain.last_index.filter(|_| !self.is_end_lost) {
             return Err(EndError::Known { last_index });
         }
-        if last_index < self.last_index() {
+        let first_index = self.first_index();
+        if last_index < first_index {
             return Err(EndError::Below {
-                last_index: self.last_index(),
+                first_index,
                 found: last_index,
             });
         }
@@ -313,6 +324,14 @@ impl Salvage {
         };
         self.chain.end_with(last_index, wanted);
         Ok(())
+    }
+
+    /// Whether [`Salvage::meta_value`] is surely the last value that was durable. It need not be where a slot of the
+    /// meta record is damaged, when the groups that would show that there was a newer one are lost with the log's
+    /// end.
+    #[must_use]
+    pub fn is_meta_certain(&self) -> bool {
+        !self.is_end_lost || self.meta_slots_valid == 2
     }
 
     /// Whether nothing is missing, and the log can be repaired.
@@ -333,25 +352,40 @@ impl Salvage {
             return Ok(RepairReport::default());
         }
         if !self.is_whole() || !self.chain.begins_at_floor() {
-            let missing = self.judged.damage.first().cloned();
-            return Err(missing.expect("what is missing is damage").into());
+            return Err(self.first_damage());
         }
         let next_index = self.last_index() + 1;
         self.write(next_index)
     }
 
+    /// Why nothing is repaired.
+    fn first_damage(&self) -> OpenError {
+        let missing = self.judged.damage.first().cloned();
+        missing.expect("only damage is repaired").into()
+    }
+
     /// For a log without replicas, on explicit demand: ends it before the first missing entry. What was
     /// durable from there on is given up, and named. Does what [`Salvage::repair`] does if nothing is missing.
     ///
+    /// What is given up should not be forgotten: `value`, if there is one, becomes the caller's value beside the
+    /// log, durably, before anything else is changed, so that no crash leaves a log that was cut without it. It
+    /// is not written if nothing is missing.
+    ///
     /// # Errors
     /// As [`Salvage::repair`].
-    pub fn cut(mut self) -> Result<CutReport, OpenError> {
+    ///
+    /// # Panics
+    /// If the value is longer than [`Options::META_VALUE_BYTES_MAX`].
+    pub fn cut(mut self, value: Option<&[u8]>) -> Result<CutReport, OpenError> {
         let missing = self.missing().to_vec();
         let next_index = missing
             .first()
             .map_or(self.last_index() + 1, |first| first.lo);
         let mut entries_dropped = 0;
         if !missing.is_empty() {
+            if let Some(value) = value {
+                self.write_meta(value)?;
+            }
             entries_dropped = self.chain.cut(next_index);
             // Everything from the first damage on is written anew, since it may hold what is cut.
             let mut seqs = self.meta.first_segment_seq..=self.meta.last_segment_seq;
@@ -414,7 +448,7 @@ fn find_strays(
     for name in unentered {
         let mut file = SegmentFile::open(engine, *name, meta.store_id)?;
         let seed = file.header.as_ref().map(crate::format::SegmentHeader::seed);
-        file.scan(0, seed, &mut Vec::new());
+        file.scan(0, seed, &mut Found::default());
         if !file.groups.is_empty() {
             let (expected, found) = (meta.generation + 1, meta.generation);
             let kind = CorruptionKind::MetaOld { expected, found };

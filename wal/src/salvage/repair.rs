@@ -23,10 +23,36 @@ impl Salvage {
         run(self.engine.as_mut(), &mut self.number, operation)
     }
 
+    /// Replaces the caller's value, durably on return; a crash on the way leaves the old or the new one. For what
+    /// has to be known before entries are that a repair brings.
+    ///
+    /// # Errors
+    /// [`OpenError::Failed`] for a write that failed.
+    ///
+    /// # Panics
+    /// If the value is longer than [`crate::Options::META_VALUE_BYTES_MAX`].
+    pub fn write_meta(&mut self, value: &[u8]) -> Result<(), OpenError> {
+        self.meta.generation += 1;
+        self.meta.sequence += 1;
+        self.meta.value = value.to_vec();
+        let mut block = [0; BLOCK_BYTES];
+        self.meta.encode(&mut block);
+        self.operate(Operation::OpenMeta)?;
+        // One slot, and when it is durable the other.
+        for slot in [self.meta.generation % 2, (self.meta.generation + 1) % 2] {
+            self.operate(Operation::Write {
+                target: Target::Meta,
+                offset: slot * BLOCK_BYTES as u64,
+                blocks: Blocks::copy_of(&block),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Writes what the plan says; the chain must be whole.
     pub(super) fn write(&mut self, next_index: u64) -> Result<RepairReport, OpenError> {
         let mut report = RepairReport::default();
-        for (planned, rewritten) in self.lay_out_all(next_index) {
+        for (planned, rewritten) in self.lay_out_all(next_index)? {
             for segment in rewritten.iter().rev() {
                 self.write_segment(segment)?;
             }
@@ -44,14 +70,19 @@ impl Salvage {
         Ok(report)
     }
 
-    /// All runs with their groups. Where there are too few group numbers before the next segment, that one is
-    /// written anew, too: after the last one there are enough.
-    fn lay_out_all(&mut self, next_index: u64) -> Vec<(Run, Vec<Rewritten>)> {
+    /// All runs with their groups; refused if it is not known what one goes on from, a reset being lost. Where there
+    /// are too few group numbers before the next segment, that one is written anew, too: after the last one there
+    /// are enough.
+    fn lay_out_all(&mut self, next_index: u64) -> Result<Vec<(Run, Vec<Rewritten>)>, OpenError> {
         'planning: loop {
             let (files, judged) = (&self.files, &self.judged);
             let runs = plan(files, &self.meta, judged, &self.chain, next_index);
             let mut laid_out = Vec::with_capacity(runs.len());
             for planned in runs {
+                let mut shares = planned.shares.iter();
+                if shares.any(|(lo, _)| self.chain.before(*lo).is_none()) {
+                    return Err(self.first_damage());
+                }
                 let before = self.judged.whole.get(&(planned.first_seq - 1));
                 let tail = before.map(|followed| followed.tail);
                 let Some(rewritten) = self.lay_out(&planned, tail) else {
@@ -61,7 +92,7 @@ impl Salvage {
                 };
                 laid_out.push((planned, rewritten));
             }
-            return laid_out;
+            return Ok(laid_out);
         }
     }
 
@@ -73,7 +104,7 @@ impl Salvage {
             before: self
                 .chain
                 .before(entries.0)
-                .expect("the entry before is the log's"),
+                .expect("it was seen to be known"),
         };
         planned.shares.iter().map(share).collect()
     }

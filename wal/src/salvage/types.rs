@@ -80,11 +80,11 @@ pub enum EndError {
         /// The last index.
         last_index: u64,
     },
-    /// Entries above it were found.
-    #[error("entry {last_index} was found, so the log does not end with {found}")]
+    /// The log begins above it.
+    #[error("the log begins at entry {first_index}, so it does not end with {found}")]
     Below {
-        /// The last index found.
-        last_index: u64,
+        /// The log's first index.
+        first_index: u64,
         /// The index given.
         found: u64,
     },

@@ -65,7 +65,7 @@ proptest! {
                         .map(|bytes| { number += 1; content(number, *bytes) })
                         .collect();
                     let worthwhile = if number % 2 == 0 { 0 } else { 9_000 };
-                    tail.open_group(batches.iter().map(Vec::len).sum(), worthwhile);
+                    tail.open_group(batches.iter().map(Vec::len).sum(), worthwhile, number % 3 == 0);
                     for batch in batches {
                         model.push((tail.next_index, batch.clone()));
                         tail.push([&batch[..8], &batch[8..]], batch.len());

@@ -1,7 +1,10 @@
 //! What the tests share: making batches, driving a log, and a model of what it must hold.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod files;
 pub mod model;
+pub mod random;
+pub mod twin;
 
 use bytes::Bytes;
 use drave_batch::{BatchHeader, BatchRef, Batches, EntryKind};

@@ -305,6 +305,10 @@ impl Engine for MemoryEngine {
         }))
     }
 
+    fn medium(&self, file: FileName) -> io::Result<Arc<dyn Source>> {
+        self.source(file, false)
+    }
+
     fn start(&mut self, number: u64, operation: Operation) {
         self.queued.push((number, operation));
     }
@@ -365,9 +369,10 @@ impl Engine for MemoryEngine {
         self.publish_due();
     }
 
-    fn wait(&mut self) {
+    fn wait(&mut self, until_us: Option<u64>) {
         self.submit();
-        if let Some(due_us) = self.disk.next_due_us() {
+        let due_us = self.disk.next_due_us().into_iter().chain(until_us).min();
+        if let Some(due_us) = due_us {
             self.disk.set_now_us(due_us);
         }
     }

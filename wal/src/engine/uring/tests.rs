@@ -143,7 +143,7 @@ fn one_flush_of_a_file_at_a_time() {
             assert_eq!(distinct.len(), files.len());
             let written = |flight: &&Flight| flight.stage == Stage::Written;
             waited += engine.flights.iter().flatten().filter(written).count();
-            engine.wait();
+            engine.wait(None);
             engine.poll(&mut completions);
         }
     }
