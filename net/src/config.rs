@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use drave_batch::wire::{ErrorCode, FRAME_PAYLOAD_BYTES_MAX, Hello};
+use drave_batch::wire::{ErrorCode, FRAME_PAYLOAD_BYTES_MAX, Hello, PeerSettings};
 use rustix::process::{Resource, getrlimit};
 
 use crate::handshake::{Identity, Limits};
@@ -42,6 +42,8 @@ pub struct NetConfig {
     pub listen: SocketAddr,
     /// Who this node is.
     pub identity: Identity,
+    /// What it tells the peers that it dials of its settings; [`PeerPolicy::judge`] sees what they tell.
+    pub settings: Option<PeerSettings>,
     /// What others may send; told to them in the handshake. Payloads above `payload_bytes_max` are
     /// refused on arrival.
     pub limits: Limits,
@@ -81,6 +83,7 @@ impl NetConfig {
         Self {
             listen,
             identity,
+            settings: None,
             limits: Limits::DEFAULT,
             handshake_timeout: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(1),

@@ -126,7 +126,8 @@ async fn attempt(shared: &Rc<Shared>, order: &DialOrder) -> Result<Option<Greete
         .map_err(|error| connect_error(remote, &error))?;
     let dial = &order.dial;
     let identity = &shared.config.identity;
-    let connector = Connector::peer(identity, dial.lane, dial.node_id, dial.incarnation);
+    let connector = Connector::peer(identity, dial.lane, dial.node_id, dial.incarnation)
+        .with_settings(shared.config.settings);
     match greet::connect(shared, &stream, &connector, &order.wake).await {
         Ok((reader, ack)) => Ok(Some((stream, remote, reader, ack))),
         Err(GreetError::Refused(error)) => Err(DialError::Refused { remote, error }),

@@ -94,6 +94,13 @@ impl Net {
         self.shared.drain(out, max);
     }
 
+    /// Since when events wait to be [drained](Self::drain): when the first of them came, or when an earlier one
+    /// did that was drained without taking all.
+    #[must_use]
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.shared.waiting_since()
+    }
+
     /// Queues one frame. It leaves with whatever else is queued when this turn of the executor ends.
     /// Payload pieces of 8 KiB and more are not copied, and are held until written.
     ///

@@ -112,6 +112,8 @@ pub(crate) struct Shared {
     pub(crate) log: LogLimit,
     inbox: RefCell<VecDeque<Queued>>,
     inbox_filled: Notify,
+    /// Since when the inbox has held something; nothing while it is empty.
+    waiting_since: Cell<Option<Instant>>,
     /// Cost of all clients' frames in the inbox.
     clients_waiting_bytes: Cell<usize>,
     /// Told to all when that cost has fallen well below its limit.
@@ -154,6 +156,7 @@ impl Shared {
             log: LogLimit::new(Instant::now()),
             inbox: RefCell::default(),
             inbox_filled: Notify::new(),
+            waiting_since: Cell::new(None),
             clients_waiting_bytes: Cell::new(0),
             clients_wake: Notify::new(),
             next_id: Cell::new(1),
@@ -201,6 +204,7 @@ impl Shared {
         let mut inbox = self.inbox.borrow_mut();
         inbox.push_back(queued);
         if inbox.len() == 1 {
+            self.waiting_since.set(Some(Instant::now()));
             self.inbox_filled.notify_one();
         }
     }
@@ -222,11 +226,17 @@ impl Shared {
         }
     }
 
+    /// Since when events wait to be drained.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        self.waiting_since.get()
+    }
+
     pub(crate) fn drain(&self, out: &mut Vec<NetEvent>, max: usize) {
         self.assert_tasks_sound();
         let mut given = 0;
         while given < max {
             let Some(queued) = self.inbox.borrow_mut().pop_front() else {
+                self.waiting_since.set(None);
                 return;
             };
             let mut wanted = true;

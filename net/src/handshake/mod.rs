@@ -6,7 +6,7 @@
 
 use drave_batch::wire::{
     ClusterId, ErrorCode, Hello, HelloAck, HelloReject, Lane, Message, MessageKind,
-    PROTOCOL_VERSION, Role,
+    PROTOCOL_VERSION, PeerSettings, Role,
 };
 use drave_batch::{DecodeError, RECORD_BYTES_MAX};
 use thiserror::Error;
@@ -202,9 +202,10 @@ impl Acceptor {
 }
 
 fn check_client(hello: &Hello) -> Result<(), Reject> {
-    if hello.node_id != 0 || hello.incarnation != 0 || hello.lane != Lane::Control {
+    let is_anonymous = hello.node_id == 0 && hello.incarnation == 0 && hello.settings.is_none();
+    if !is_anonymous || hello.lane != Lane::Control {
         let message = format!(
-            "a client has no node id, no incarnation and lane Control; found node {} on lane {:?}",
+            "a client has no node id, no incarnation, no settings and lane Control; found node {} on lane {:?}",
             hello.node_id, hello.lane
         );
         return Err(Reject::new(ErrorCode::MalformedFrame, message));
@@ -281,6 +282,7 @@ pub struct Connector {
     to_node_id: u64,
     cluster_id: Option<ClusterId>,
     expected_incarnation: Option<u128>,
+    settings: Option<PeerSettings>,
 }
 
 impl Connector {
@@ -295,6 +297,7 @@ impl Connector {
             to_node_id,
             cluster_id,
             expected_incarnation: None,
+            settings: None,
         }
     }
 
@@ -315,7 +318,14 @@ impl Connector {
             to_node_id,
             cluster_id: Some(identity.cluster_id.clone()),
             expected_incarnation,
+            settings: None,
         }
+    }
+
+    /// The same, and says which settings the node has, for the other side to compare.
+    #[must_use]
+    pub fn with_settings(self, settings: Option<PeerSettings>) -> Self {
+        Self { settings, ..self }
     }
 
     /// The message to open with.
@@ -330,6 +340,7 @@ impl Connector {
             incarnation: self.incarnation,
             to_node_id: self.to_node_id,
             cluster_id: self.cluster_id.clone(),
+            settings: self.settings,
         }
     }
 

@@ -6,6 +6,12 @@ use drave_batch::wire::{Read, encode_frame};
 use super::*;
 use crate::FrameReader;
 
+const SETTINGS: PeerSettings = PeerSettings {
+    producers_max: 3,
+    election_timeout_us_min: 5,
+    has_leases: false,
+};
+
 fn identity(node_id: u64) -> Identity {
     Identity {
         cluster_id: ClusterId::new("alpha").unwrap(),
@@ -157,6 +163,13 @@ fn the_acceptor_refuses_by_code() {
                 ..client()
             },
         ),
+        (
+            ErrorCode::MalformedFrame,
+            Hello {
+                settings: Some(SETTINGS),
+                ..client()
+            },
+        ),
     ];
     for (code, hello) in matrix {
         let reject = acceptor().on_hello(&hello, anyone).unwrap_err();
@@ -165,6 +178,14 @@ fn the_acceptor_refuses_by_code() {
     }
     let reject = acceptor().on_hello(&peer(), nobody).unwrap_err();
     assert_eq!(reject, Reject::new(ErrorCode::UnknownMember, "no node 2"));
+    // What a peer says of its settings is put before the judge.
+    let connector = Connector::peer(&identity(2), Lane::Control, 1, None);
+    let hello = connector.with_settings(Some(SETTINGS)).hello();
+    let with_settings = |hello: &Hello| {
+        assert_eq!(hello.settings, Some(SETTINGS));
+        anyone(hello)
+    };
+    acceptor().on_hello(&hello, with_settings).unwrap();
     // A wider range of versions that holds ours is fine.
     let wide = Hello {
         version_min: 0,
