@@ -16,7 +16,10 @@ pub struct Config {
     pub heartbeat_interval_us: u64,
     /// In-flight append messages per peer.
     pub window_entries_max: u32,
-    /// In-flight append bytes per peer.
+    /// In-flight append bytes that a peer may always have; more only as it shows to take them. No more than
+    /// `window_bytes_max` counts.
+    pub window_bytes_min: u64,
+    /// In-flight append bytes per peer at most.
     pub window_bytes_max: u64,
     /// Proposed and not yet committed bytes on a leader; one entry is always admitted.
     pub uncommitted_bytes_max: u64,
@@ -46,6 +49,7 @@ impl Config {
             election_timeout_us_max: 1_000_000,
             heartbeat_interval_us: 50_000,
             window_entries_max: 64,
+            window_bytes_min: 1024 * 1024,
             window_bytes_max: 8 * 1024 * 1024,
             uncommitted_bytes_max: 64 * 1024 * 1024,
             uncommitted_entries_max: 65_536,
@@ -62,6 +66,7 @@ impl Config {
         let positive = [
             ("heartbeat_interval_us", self.heartbeat_interval_us),
             ("window_entries_max", u64::from(self.window_entries_max)),
+            ("window_bytes_min", self.window_bytes_min),
             ("window_bytes_max", self.window_bytes_max),
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             (

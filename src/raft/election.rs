@@ -273,8 +273,7 @@ impl Raft {
         for peer in self.membership.current().members() {
             if peer != self.config.id {
                 session_last += 1;
-                let window =
-                    Window::new(self.config.window_entries_max, self.config.window_bytes_max);
+                let window = Window::new(&self.config);
                 peers.push((
                     peer,
                     Progress::new(next_index, session_last, self.now_us, window),

@@ -252,7 +252,7 @@ impl Raft {
             }
             leader.peers.retain(|(peer, _)| *peer != node);
             let session = leader.next_session();
-            let window = Window::new(self.config.window_entries_max, self.config.window_bytes_max);
+            let window = Window::new(&self.config);
             leader
                 .peers
                 .push((node, Progress::new(next_index, session, now_us, window)));

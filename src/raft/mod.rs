@@ -49,6 +49,7 @@ pub mod marks;
 mod membership;
 mod message;
 pub mod mutants;
+mod pace;
 mod progress;
 mod quorum;
 // The struct the directory is named after lives in the file that is named after it.

@@ -42,6 +42,8 @@ pub struct ProgressView {
     pub in_flight_messages: usize,
     /// Append bytes in flight.
     pub in_flight_bytes: u64,
+    /// Append bytes that may be in flight at present: what path and disk have shown to take.
+    pub window_bytes: u64,
     /// When it last answered in this term, microseconds of the owner's clock.
     pub last_active_us: u64,
     /// It has left the configuration and is sent to only until it knows.
@@ -102,7 +104,7 @@ impl Progress {
         );
         self.state = ProgressState::Probe;
         self.next_index = next_index;
-        self.window.clear();
+        self.window.restart();
         self.probe_sent_us = None;
     }
 
@@ -130,7 +132,7 @@ impl Progress {
             .next_index
             .max(received_index + 1)
             .max(self.match_index + 1);
-        self.window.release(self.match_index);
+        self.window.release(now_us, self.match_index);
         if self.state == ProgressState::Probe && received_index + 1 >= self.next_index {
             self.state = ProgressState::Replicate;
             self.probe_sent_us = None;
@@ -180,6 +182,7 @@ impl Progress {
             state: self.state,
             in_flight_messages: self.window.messages(),
             in_flight_bytes: self.window.bytes(),
+            window_bytes: self.window.limit_bytes(),
             last_active_us: self.last_active_us,
             is_departing: self.departs_at_us.is_some(),
         }

@@ -53,7 +53,7 @@ pub struct Raft {
 
     pub(super) effects: VecDeque<Effect>,
     /// Control entries in `effects`: they precede anything proposed later.
-    control_pending: u32,
+    pub(super) control_pending: u32,
 }
 
 impl Raft {
@@ -360,7 +360,8 @@ impl Raft {
     }
 
     /// Whether a leader knows `node` to have kept up: its last round of replication took less than
-    /// the shortest election timeout (thesis section 4.2.1). Only then is it made a voter.
+    /// the shortest election timeout (thesis section 4.2.1), and it has answered within that time. Only then
+    /// is it made a voter.
     pub fn is_caught_up(&self, node: NodeId) -> bool {
         let Role::Leader(leader) = &self.role else {
             return false;
@@ -369,9 +370,12 @@ impl Raft {
         let last_index = self.log.last_index();
         leader.progress(node).is_some_and(|progress| {
             let (now_us, match_index) = (self.now_us, progress.match_index);
-            progress
-                .catch_up
-                .is_caught_up(now_us, match_index, last_index, round_us_max)
+            // One that is dead has all there is for as long as nothing is appended.
+            let answers = now_us.saturating_sub(progress.last_active_us) < round_us_max;
+            answers
+                && progress
+                    .catch_up
+                    .is_caught_up(now_us, match_index, last_index, round_us_max)
         })
     }
 

@@ -127,7 +127,7 @@ impl Raft {
                     if progress.is_idle() {
                         progress.moved_us = now_us;
                     }
-                    progress.window.push(hi - 1, bytes);
+                    progress.window.push(now_us, hi - 1, bytes);
                     progress.next_index = hi;
                 }
             }

@@ -6,7 +6,7 @@ use super::marks::{Mark, mark};
 use super::message::{Message, TimeoutNow};
 use super::raft::Raft;
 use super::role::{Role, Transfer};
-use super::types::NodeId;
+use super::types::{EntryId, NodeId};
 
 impl Raft {
     /// Hands leadership to `to`, which must be a voter. Proposals are refused meanwhile; after one
@@ -96,6 +96,31 @@ impl Raft {
                 to,
                 message: Message::TimeoutNow(TimeoutNow { term }),
             });
+        }
+    }
+
+    /// The owner has no room for the control entry at `id`, which [`Effect::AppendControl`] asked for: this node
+    /// gives up the lead that it cannot exercise. Nobody has heard of the entry, nor of any after it, so they
+    /// are taken back. Call it instead of storing the entry, before anything else.
+    pub fn on_control_refused(&mut self, id: EntryId) {
+        assert!(
+            id.index > self.commit_index && id.index > self.log.durable_index(),
+            "what was refused is neither stored nor committed"
+        );
+        let is_begun = match &self.role {
+            Role::Leader(leader) => leader.term_start_index < id.index,
+            _ => false,
+        };
+        self.effects
+            .retain(|effect| !matches!(effect, Effect::AppendControl { .. }));
+        self.control_pending = 0;
+        self.log.truncate_from(id.index);
+        self.membership.truncate_from(id.index);
+        if is_begun {
+            self.hand_over_to_best();
+        }
+        if matches!(self.role, Role::Leader(_)) {
+            self.become_follower(self.hard_state.term, None);
         }
     }
 

@@ -403,6 +403,29 @@ fn a_learner_is_promoted_when_a_round_was_short() {
 }
 
 #[test]
+fn a_learner_that_does_not_answer_is_not_caught_up() {
+    let mut lab = established(&[0, 1, 2], &[3]);
+    lab.flush_all();
+    let last_index = lab.raft.last().index;
+    lab.accept(N1, last_index);
+    lab.accept(N3, last_index);
+    assert!(lab.raft.is_caught_up(N3));
+    for _ in 0..ELECTION_US_MIN / HEARTBEAT_US {
+        lab.advance(HEARTBEAT_US);
+        lab.heartbeat_reply(N1, 0, 0);
+    }
+    // Nothing was appended meanwhile: it has all there is.
+    assert_eq!(lab.progress(N3).match_index, last_index);
+    assert!(!lab.raft.is_caught_up(N3));
+    assert!(matches!(
+        change(&mut lab, members(&[0, 1, 2, 3], &[])),
+        Err(ConfigurationChangeError::NotCaughtUp { node: N3, .. })
+    ));
+    lab.heartbeat_reply(N3, 0, 0);
+    assert!(lab.raft.is_caught_up(N3));
+}
+
+#[test]
 fn a_change_that_would_lose_the_quorum_is_refused() {
     let mut lab = established(&[0, 1, 2], &[]);
     for _ in 0..=ELECTION_US_MAX / HEARTBEAT_US {

@@ -12,6 +12,7 @@ mod leases;
 mod memberships;
 mod network;
 mod oracle;
+mod pacing;
 mod persistence;
 mod reads;
 mod receiving;

@@ -5,8 +5,8 @@ use super::super::quorum::{VoteResult, quorum_value, quorum_vote};
 use super::super::rng::Rng;
 use super::super::window::Window;
 use super::super::{
-    ConfigError, Configuration, ConfigurationAt, ConfigurationError, MEMBERS_MAX, NodeId, Raft,
-    RestoreError, Restored, TermRun,
+    Config, ConfigError, Configuration, ConfigurationAt, ConfigurationError, MEMBERS_MAX, NodeId,
+    Raft, RestoreError, Restored, TermRun,
 };
 use super::lab::{N0, N1, N2, N3, config, id, restored};
 use std::string::ToString;
@@ -157,18 +157,22 @@ fn no_voters_are_no_quorum() {
 
 #[test]
 fn a_window_gives_back_exactly_what_it_took() {
-    let mut window = Window::new(3, 100);
-    window.push(4, 60);
+    let mut window = Window::new(&Config {
+        window_entries_max: 3,
+        window_bytes_max: 100,
+        ..Config::new(N0)
+    });
+    window.push(0, 4, 60);
     assert_eq!(window.room_bytes(u64::MAX), 40);
     assert_eq!(window.room_bytes(70), 10);
-    window.push(7, 60);
+    window.push(0, 7, 60);
     assert_eq!(window.room_bytes(u64::MAX), 0, "full by bytes");
-    window.release(5);
+    window.release(1, 5);
     assert_eq!((window.messages(), window.bytes()), (1, 60));
-    window.push(8, 1);
-    window.push(9, 1);
+    window.push(1, 8, 1);
+    window.push(1, 9, 1);
     assert_eq!(window.room_bytes(u64::MAX), 0, "full by messages");
-    window.release(9);
+    window.release(2, 9);
     assert_eq!(
         (window.messages(), window.bytes(), window.is_empty()),
         (0, 0, true)
