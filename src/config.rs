@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use drave_batch::Quota;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
@@ -179,6 +180,25 @@ impl Default for SnapshotsConfig {
     }
 }
 
+/// `[scrub]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubConfig {
+    /// Bytes of the log and of snapshots read and checked in a second; 0 for none.
+    pub bytes_per_second: Size,
+    /// From the end of one pass over everything to the beginning of the next.
+    pub interval: Span,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        Self {
+            bytes_per_second: mib(16),
+            interval: Span(Duration::from_hours(24)),
+        }
+    }
+}
+
 /// `[limits]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -197,6 +217,21 @@ pub struct LimitsConfig {
     pub producers_max: u32,
     /// Tailing readers.
     pub tails_max: u32,
+    /// Bytes of batches that a leader takes of one connection in a second, 0 for no limit.
+    pub client_bytes_per_second: Size,
+    /// Records that it takes of one connection in a second, 0 for no limit.
+    pub client_records_per_second: u64,
+}
+
+impl LimitsConfig {
+    /// What one connection may append.
+    #[must_use]
+    pub fn client_quota(&self) -> Quota {
+        Quota {
+            bytes_per_second: self.client_bytes_per_second.0,
+            records_per_second: self.client_records_per_second,
+        }
+    }
 }
 
 impl Default for LimitsConfig {
@@ -209,8 +244,18 @@ impl Default for LimitsConfig {
             logs_max: 100_000,
             producers_max: 65_536,
             tails_max: 16_384,
+            client_bytes_per_second: Size(0),
+            client_records_per_second: 0,
         }
     }
+}
+
+/// `[fault]`: switches for tests of this program. Never to be used where data matters.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FaultConfig {
+    /// What the file `fault` in the data directory says is done to the log's flushes (`docs/torture.md`).
+    pub disk: bool,
 }
 
 /// The whole configuration of a node.
@@ -225,8 +270,12 @@ pub struct NodeConfig {
     pub wal: WalConfig,
     /// Snapshots of the replica's state.
     pub snapshots: SnapshotsConfig,
+    /// The scrubber.
+    pub scrub: ScrubConfig,
     /// Limits.
     pub limits: LimitsConfig,
+    /// Switches for tests.
+    pub fault: FaultConfig,
 }
 
 impl NodeConfig {
@@ -306,6 +355,9 @@ impl NodeConfig {
         }
         if self.snapshots.entries < 8 {
             return refuse("snapshots.entries", "must be at least 8".to_owned());
+        }
+        if self.scrub.interval.0 < Duration::from_millis(100) {
+            return refuse("scrub.interval", "must be at least 100ms".to_owned());
         }
         if !(1 << 20..=1 << 32).contains(&self.snapshots.bytes_max.0) {
             return refuse(

@@ -311,6 +311,9 @@ fn create_group(dir: &Path, identity: &StoreIdentity) -> Result<(), StoreError> 
     let options = drave_wal::Options {
         store_id: identity.incarnation,
         engine: drave_wal::EngineChoice::Posix,
+        // As small as can be: what the node's configuration asks for is made at its first start.
+        segment_bytes: 0,
+        prewrite: false,
         ..drave_wal::Options::default()
     };
     let mut wal =

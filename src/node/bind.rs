@@ -6,7 +6,7 @@ use drave_batch::wire::{ErrorCode, Hello};
 use drave_net::handshake::Limits;
 use drave_net::{Identity, Net, NetConfig};
 
-use super::NodeError;
+use super::{NodeError, settings};
 use crate::config::NodeConfig;
 use crate::store::Store;
 
@@ -36,6 +36,7 @@ pub(super) fn bind(
         credit_bytes: config.limits.client_credit_bytes.0 as u32,
         ..Limits::DEFAULT
     };
+    net_config.settings = Some(settings::of(config));
     net_config.handshake_timeout = config.limits.handshake_timeout.0;
     if let Some(connections_max) = config.limits.connections_max {
         net_config.connections_max = connections_max;

@@ -29,6 +29,17 @@ impl Clock {
         }
     }
 
+    /// Monotonic microseconds, as in [`Now`].
+    pub(crate) fn mono_us(&self) -> u64 {
+        self.mono_us_at(Instant::now())
+    }
+
+    /// The same of another instant; 0 for one before the node started.
+    pub(crate) fn mono_us_at(&self, instant: Instant) -> u64 {
+        let span = instant.saturating_duration_since(self.started);
+        u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// The instant of a monotonic time of this clock.
     pub(crate) fn instant(&self, mono_us: u64) -> Instant {
         // A deadline that does not fit (none at all is set) is an hour away.

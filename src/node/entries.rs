@@ -7,13 +7,16 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use drave_batch::wire::{EntriesHeld, EntriesReply, EntriesRequest, FRAME_PAYLOAD_BYTES_MAX};
+use drave_batch::wire::{
+    EntriesHeld, EntriesReply, EntriesRequest, FRAME_PAYLOAD_BYTES_MAX, LogEndReply,
+};
 use drave_batch::{BODY_BYTES_MAX, encoded_bytes};
 use drave_net::{ConnId, Net};
 use drave_wal::{Read, ReadError, Slices};
 
 use super::helper::{Helper, JobKey};
 use super::{GroupLog, is_damage};
+use crate::raft::{Raft, RoleKind};
 
 /// Bytes of batches in one answer at most: with one batch more it still fits a frame.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -46,6 +49,26 @@ pub(super) fn outside(
         hi: u64::MAX,
         commit_index,
     })
+}
+
+/// Where the log ends, for a member that has lost the end of its own. What counts is all that a leader has, on
+/// disk or not: it may have sent it already.
+pub(super) fn log_end(log: &GroupLog, raft: &Raft) -> LogEndReply {
+    let term = raft.term();
+    if raft.role() != RoleKind::Leader {
+        return LogEndReply {
+            term,
+            ..LogEndReply::default()
+        };
+    }
+    let last_index = log.wal.last_index();
+    LogEndReply {
+        term,
+        leads: true,
+        last_index,
+        last_term: log.wal.term(last_index).unwrap_or(0),
+        last_crc: log.wal.last_crc(),
+    }
 }
 
 /// Whom a read is for.

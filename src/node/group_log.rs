@@ -6,7 +6,7 @@ use drave_batch::{BatchHeader, BatchRef};
 use drave_wal::{AppendError, Event, Wal};
 
 use crate::raft::{Durable, EntryId, HardState, NodeId};
-use crate::replica::{EntryLog, HardStateRecord, LogRefusal};
+use crate::replica::{DiskState, EntryLog, HardStateRecord, LogRefusal};
 
 /// What a completed flush made durable. The only place where the core's attestations are made from the
 /// log's completions.
@@ -74,6 +74,16 @@ impl GroupLog {
                 Event::SpaceOk => out.push(Completion::Space { ok: true }),
                 _ => {}
             }
+        }
+    }
+
+    /// How the disk does: what [`crate::replica::Replica::mind_disk`] is told.
+    pub fn disk(&self) -> DiskState {
+        let (flushes, flush_us_sum) = self.wal.flush_totals();
+        DiskState {
+            flushes,
+            flush_us_sum,
+            waits_us: self.wal.flush_waits_us(),
         }
     }
 

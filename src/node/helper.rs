@@ -47,29 +47,38 @@ pub(crate) enum Finished {
     Removed(std::io::Result<()>),
 }
 
-type Job = Box<dyn FnOnce() -> Finished + Send>;
+type Job<T> = Box<dyn FnOnce() -> T + Send>;
 
-#[derive(Default)]
-struct Results {
-    finished: Mutex<VecDeque<Finished>>,
+struct Results<T> {
+    finished: Mutex<VecDeque<T>>,
     notify: Notify,
 }
 
 /// A thread that runs jobs in order. Dropping it lets the running job finish.
-pub(crate) struct Helper {
-    jobs: Option<SyncSender<Job>>,
-    results: Arc<Results>,
+pub(crate) struct Helper<T = Finished> {
+    jobs: Option<SyncSender<Job<T>>>,
+    results: Arc<Results<T>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Helper {
-    pub(crate) fn start() -> std::io::Result<Self> {
+impl<T: Send + 'static> Helper<T> {
+    /// A thread of this name, which begins with `prepare`.
+    pub(crate) fn start(
+        name: &str,
+        prepare: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (jobs, receiver) = sync_channel(JOBS_MAX);
-        let results = Arc::new(Results::default());
+        let results = Arc::new(Results {
+            finished: Mutex::default(),
+            notify: Notify::default(),
+        });
         let theirs = Arc::clone(&results);
         let thread = std::thread::Builder::new()
-            .name("drave-helper".to_owned())
-            .spawn(move || work(&receiver, &theirs))?;
+            .name(name.to_owned())
+            .spawn(move || {
+                prepare();
+                work(&receiver, &theirs);
+            })?;
         Ok(Self {
             jobs: Some(jobs),
             results,
@@ -77,13 +86,8 @@ impl Helper {
         })
     }
 
-    /// Queues a read; `false` when too many jobs wait.
-    pub(crate) fn submit(&self, key: JobKey, job: ColdRead) -> bool {
-        self.run(move || Finished::Read(key, job.run()))
-    }
-
     /// Queues any job; `false` when too many wait.
-    pub(crate) fn run(&self, job: impl FnOnce() -> Finished + Send + 'static) -> bool {
+    pub(crate) fn run(&self, job: impl FnOnce() -> T + Send + 'static) -> bool {
         let Some(jobs) = &self.jobs else {
             return false;
         };
@@ -96,7 +100,7 @@ impl Helper {
     }
 
     /// Takes a finished job.
-    pub(crate) fn take(&self) -> Option<Finished> {
+    pub(crate) fn take(&self) -> Option<T> {
         self.results
             .finished
             .lock()
@@ -105,7 +109,14 @@ impl Helper {
     }
 }
 
-fn work(jobs: &Receiver<Job>, results: &Results) {
+impl Helper {
+    /// Queues a read; `false` when too many jobs wait.
+    pub(crate) fn submit(&self, key: JobKey, job: ColdRead) -> bool {
+        self.run(move || Finished::Read(key, job.run()))
+    }
+}
+
+fn work<T>(jobs: &Receiver<Job<T>>, results: &Results<T>) {
     while let Ok(job) = jobs.recv() {
         let finished = job();
         results
@@ -117,7 +128,7 @@ fn work(jobs: &Receiver<Job>, results: &Results) {
     }
 }
 
-impl Drop for Helper {
+impl<T> Drop for Helper<T> {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {

@@ -6,15 +6,19 @@
 
 mod bind;
 mod clock;
+mod cut;
 mod driver;
 mod entries;
 mod group_log;
 mod helper;
+mod latency;
 mod life;
 mod patient;
 mod peers;
 mod pins;
 mod repairing;
+mod scrub;
+mod settings;
 mod snapshots;
 mod start;
 mod translate;
@@ -23,12 +27,15 @@ mod watch;
 use std::future::Future;
 use std::path::PathBuf;
 
+use drave_batch::wire::ErrorCode;
 use drave_wal::CorruptionKind;
 use thiserror::Error;
 
+pub use cut::{CutPlan, OtherVoters, plan_cut};
 pub use drave_net::IoChoice;
 pub use group_log::{Completion, GroupLog};
 pub(crate) use helper::{Helper, JobKey};
+pub(crate) use latency::Latency;
 
 use crate::config::{ConfigError, NodeConfig};
 use crate::replica::{Fatal, RestoreProblem};
@@ -64,6 +71,22 @@ pub enum NodeError {
     /// The log cannot be read.
     #[error("the group's log: {0}")]
     Read(#[from] drave_wal::ReadError),
+    /// The log was cut on demand, and other members vote.
+    #[error(
+        "{}: entries from {next_index} on, which may have been acknowledged, were cut off the log on demand \
+         (`drave wal repair --cut-at-damage`), and other members vote: among them this node would break what it \
+         promised",
+        ErrorCode::LogCut
+    )]
+    Cut {
+        /// The first index that was given up.
+        next_index: u64,
+    },
+    /// The end of the log is lost, and a slot of its meta record is damaged.
+    #[error(
+        "the end of the log is lost, and a slot of its `meta` is damaged: what was there may be an older term and vote"
+    )]
+    TermUncertain,
     /// io_uring was asked for and is refused, or no runtime can be had.
     #[error("{0}")]
     Runtime(#[from] drave_net::RuntimeError),
@@ -103,7 +126,7 @@ impl NodeError {
                 | drave_wal::OpenError::NoSpace(_) => 1,
                 _ => 6,
             },
-            Self::Restore(_) | Self::Read(_) => 6,
+            Self::Restore(_) | Self::Read(_) | Self::Cut { .. } | Self::TermUncertain => 6,
             Self::Runtime(_) | Self::Listen { .. } | Self::Io { .. } | Self::Stopped(_) => 1,
         }
     }
@@ -143,6 +166,12 @@ impl NodeError {
             }
             Self::Log(_) | Self::Restore(_) | Self::Read(_) => {
                 "do not delete anything: the other replicas hold what is committed; see docs/operations.md"
+            }
+            Self::TermUncertain => {
+                "replace it by a new node: `drave member replace`; nobody else knows whom it voted for"
+            }
+            Self::Cut { .. } => {
+                "replace it by a new node: `drave member replace`; `drave wal dump` still shows what its log holds"
             }
             Self::Runtime(_) => {
                 "start with --io posix, or allow io_uring (container seccomp profile)"

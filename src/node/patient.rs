@@ -10,7 +10,7 @@ use super::NodeError;
 use super::entries::{answer_bytes_max, outside};
 use super::snapshots::SnapshotFiles;
 use super::start::{self, GROUP_ID};
-use crate::repair::{self, Gap, Refused};
+use crate::repair::{self, Gap, LastEntry, Refused};
 use crate::store::Store;
 
 /// A salvaged log, and the members that came to light in what was fetched.
@@ -115,6 +115,11 @@ impl repair::Patient for Patient {
         }
         Ok(())
     }
+
+    fn set_end(&mut self, last: LastEntry) -> Result<(), Refused> {
+        let set = self.salvage.set_end(last.index, last.term, last.crc);
+        set.map_err(|error| Refused::Invalid(error.to_string()))
+    }
 }
 
 fn refused(error: OfferError) -> Refused {
@@ -127,7 +132,7 @@ fn refused(error: OfferError) -> Refused {
 
 /// The latest members that can still be read, and the entry that brought them: from the entries, the newest
 /// snapshot, or the store's founding members.
-pub(super) fn members_known(store: &Store, patient: &Patient) -> Result<(u64, Members), NodeError> {
+pub(super) fn members_known(store: &Store, salvage: &Salvage) -> Result<(u64, Members), NodeError> {
     let files = SnapshotFiles::open(store.dir(), GROUP_ID).map_err(|source| NodeError::Io {
         what: "opening the snapshots",
         source,
@@ -143,7 +148,6 @@ pub(super) fn members_known(store: &Store, patient: &Patient) -> Result<(u64, Me
         }
         None => ((0, store.identity.members.clone()), 1),
     };
-    let salvage = patient.salvage();
     for index in (read_from.max(salvage.first_index())..=salvage.last_index()).rev() {
         // What cannot be read here is damaged, and asked for like the rest.
         if let Ok(Some(encoded)) = salvage.read(index)

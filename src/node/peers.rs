@@ -17,7 +17,7 @@ use super::snapshots::SnapshotFiles;
 use super::translate;
 use super::{GroupLog, is_damage};
 use crate::raft::{AppendPlan, Message, NodeId};
-use crate::replica::{Now, Replica, SnapshotPlan};
+use crate::replica::{DiskReport, Now, Replica, SnapshotPlan};
 
 /// Bytes queued on a peer's append connection beyond which it is not given more: enough to keep the
 /// socket busy while the loop turns, little enough that nothing old waits in front of news.
@@ -77,6 +77,14 @@ impl From<ReadError> for Unreadable {
             Self::Other(error.to_string())
         }
     }
+}
+
+/// What goes with answers to a leader: how the own disk does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnDisk {
+    pub(super) report: DiskReport,
+    /// How long the entry that became durable last took from its coming to then, microseconds.
+    pub(super) residence_us: u64,
 }
 
 /// What a closed connection was.
@@ -238,7 +246,7 @@ impl Peers {
     }
 
     /// Sends a message of the core, requests where we dialed, answers where they were asked.
-    pub(super) fn send(&self, net: &Net, to: NodeId, message: &Message) {
+    pub(super) fn send(&self, net: &Net, to: NodeId, message: &Message, own: OwnDisk) {
         let Some(peer) = self.peers.get(&to.0) else {
             return;
         };
@@ -256,9 +264,13 @@ impl Peers {
             }
             Message::VoteReply(m) => self.put(net, peer.control_in, &translate::vote_reply(m)),
             Message::HeartbeatReply(m) => {
-                self.put(net, peer.control_in, &translate::heartbeat_reply(m));
+                let reply = translate::heartbeat_reply(m, &own.report);
+                self.put(net, peer.control_in, &reply);
             }
-            Message::AppendReply(m) => self.put(net, peer.append_in, &translate::append_reply(m)),
+            Message::AppendReply(m) => {
+                let reply = translate::append_reply(m, own.residence_us);
+                self.put(net, peer.append_in, &reply);
+            }
         }
     }
 

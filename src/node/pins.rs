@@ -11,8 +11,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use drave_batch::control::Members;
-use drave_batch::wire::ErrorCode;
+use drave_batch::wire::{ErrorCode, HelloAck};
 use drave_batch::{DecodeError, Reader, Writer, checksum};
+use drave_net::{ConnId, Net};
 
 use crate::store::StoreError;
 
@@ -100,6 +101,17 @@ impl Pins {
                 Ok(())
             }
         }
+    }
+
+    /// Judges the node that answered a dial, and closes the connection if it is refused. One that is let in is
+    /// recorded: a peer's incarnation is on disk before anything it says counts.
+    pub(crate) fn admit(&mut self, net: &Net, conn: ConnId, ack: &HelloAck) -> io::Result<bool> {
+        if let Err((code, message)) = self.judge(ack.node_id, ack.incarnation) {
+            tracing::error!(peer = ack.node_id, %code, message, "peer refused");
+            net.close_with(conn, code, &message);
+            return Ok(false);
+        }
+        self.save().map(|()| true)
     }
 
     /// Records what is new. Blocks for one flush, once per peer in the life of a store.

@@ -26,8 +26,10 @@ use super::clock::Clock;
 use super::patient::{Patient, members_known};
 use super::pins::Pins;
 use super::start::{GROUP_ID, wal_options};
-use super::{NodeError, NodeOptions};
-use crate::repair::{Answer, Finding, Gap, Patient as _, Repair, RepairConfig, Request, Verdict};
+use super::{NodeError, NodeOptions, cut};
+use crate::repair::{
+    Answer, Finding, Gap, LastEntry, Patient as _, Repair, RepairConfig, Request, Verdict,
+};
 use crate::replica::{Fatal, HardStateRecord};
 use crate::store::{Store, StoreError, group_dir};
 
@@ -75,8 +77,14 @@ pub(super) async fn repair(
         tracing::warn!("all of the log was read, and no damage found");
         return Ok(After::FoundWhole);
     }
-    let (members_index, members) = members_known(store, &patient)?;
+    let (members_index, members) = members_known(store, patient.salvage())?;
     let own = store.identity.node_id;
+    let hard_state = hard_state_of(store, &patient)?;
+    // A cut that a crash interrupted: what is left of the log need not be what it was.
+    cut::check(own, &hard_state, &members)?;
+    if !patient.salvage().is_meta_certain() {
+        return Err(NodeError::TermUncertain);
+    }
     let is_other = |id: u64| id != own;
     if !patient.missing().is_empty() && !members.members.iter().any(|m| is_other(m.node_id)) {
         return Err(damage);
@@ -89,6 +97,15 @@ pub(super) async fn repair(
     }
     repairing.write_back()?;
     Ok(After::Repaired)
+}
+
+fn hard_state_of(store: &Store, patient: &Patient) -> Result<HardStateRecord, NodeError> {
+    let meta = patient.salvage().meta_value().unwrap_or_default();
+    let decoded = HardStateRecord::decode(&meta).map_err(|source| StoreError::Damaged {
+        path: group_dir(store.dir(), GROUP_ID),
+        source,
+    });
+    Ok(decoded?)
 }
 
 struct Repairing {
@@ -122,11 +139,7 @@ impl Repairing {
         members_index: u64,
         members: Members,
     ) -> Result<Self, NodeError> {
-        let meta = patient.salvage().meta_value().unwrap_or_default();
-        let hard_state = HardStateRecord::decode(&meta).map_err(|source| StoreError::Damaged {
-            path: group_dir(store.dir(), GROUP_ID),
-            source,
-        })?;
+        let hard_state = hard_state_of(store, &patient)?;
         let pins = Rc::new(RefCell::new(Pins::load(store.dir(), members.clone())?));
         let judged = Rc::clone(&pins);
         let policy = move |hello: &Hello| {
@@ -140,7 +153,7 @@ impl Repairing {
             Err((ErrorCode::Repairing, message.to_owned()))
         };
         let (net, source) = bind(store, &options.config, policy)?;
-        let repair = Repair::new(RepairConfig::default(), &patient);
+        let repair = Repair::new(RepairConfig::default(), hard_state.term, &patient);
         let mut repairing = Self {
             net,
             clock,
@@ -245,15 +258,17 @@ impl Repairing {
         let Some(conn) = self.to_members.get(&request.to) else {
             return false;
         };
+        let (net, number) = (&self.net, request.number);
+        if request.gap.is_open() {
+            let sent = net.send(*conn, GROUP_ID, number, &wire::LogEndRequest {}, &[]);
+            return sent.is_ok();
+        }
         let message = wire::EntriesRequest {
             lo: request.gap.lo,
             hi: request.gap.hi,
             bytes_max: request.bytes_max,
         };
-        let sent = self
-            .net
-            .send(*conn, GROUP_ID, request.number, &message, &[]);
-        sent.is_ok()
+        net.send(*conn, GROUP_ID, number, &message, &[]).is_ok()
     }
 
     fn on_event(&mut self, event: NetEvent) -> Result<(), NodeError> {
@@ -266,16 +281,14 @@ impl Repairing {
             } if hello.role == Role::Peer => {
                 tracing::info!(peer = hello.node_id, %remote, "a member that repairs its log connected");
                 self.from_members.insert(conn, hello.node_id);
-                self.save_pins()?;
+                let saved = self.pins.borrow_mut().save();
+                saved.map_err(pins_not_saved)?;
             }
             NetEvent::Dialed { dial, conn, ack } => {
-                let judged = self.pins.borrow_mut().judge(ack.node_id, ack.incarnation);
-                if let Err((code, message)) = judged {
-                    tracing::error!(peer = ack.node_id, %code, message, "peer refused");
-                    self.net.close_with(conn, code, &message);
+                let admitted = self.pins.borrow_mut().admit(&self.net, conn, &ack);
+                if !admitted.map_err(pins_not_saved)? {
                     return Ok(());
                 }
-                self.save_pins()?;
                 if let Some(node_id) = self.dialed.get(&dial) {
                     tracing::info!(peer = node_id, "connected to peer");
                     self.to_members.insert(*node_id, conn);
@@ -304,17 +317,6 @@ impl Repairing {
         }
     }
 
-    /// A member's incarnation is on disk before anything it says counts.
-    fn save_pins(&mut self) -> Result<(), NodeError> {
-        self.pins
-            .borrow_mut()
-            .save()
-            .map_err(|source| NodeError::Io {
-                what: "recording a peer's incarnation",
-                source,
-            })
-    }
-
     fn on_frame(&mut self, conn: ConnId, frame: &Frame) {
         if frame.header.group_id != GROUP_ID {
             let message = format!("this node has no group {}", frame.header.group_id);
@@ -341,6 +343,17 @@ impl Repairing {
 
     /// What was asked of a member comes back.
     fn on_answer(&mut self, from: u64, frame: &Frame) -> Result<(), (ErrorCode, String)> {
+        if frame.header.kind == MessageKind::LogEndReply {
+            let reply: wire::LogEndReply = decode(frame, MessageKind::LogEndReply)?;
+            let last = reply.leads.then_some(LastEntry {
+                index: reply.last_index,
+                term: reply.last_term,
+                crc: reply.last_crc,
+            });
+            let term = reply.term;
+            self.take_answer(from, frame, Answer::End { term, last });
+            return Ok(());
+        }
         let reply: wire::EntriesReply = decode(frame, MessageKind::EntriesReply)?;
         let gap = Gap {
             lo: reply.lo,
@@ -356,15 +369,30 @@ impl Repairing {
             EntriesHeld::Trimmed => Answer::Trimmed(reply.hi),
             EntriesHeld::Busy => Answer::Busy,
         };
+        self.take_answer(from, frame, answer);
+        Ok(())
+    }
+
+    fn take_answer(&mut self, from: u64, frame: &Frame, answer: Answer<'_>) {
         let now_us = self.clock.now().mono_us;
         let number = frame.header.request_id;
         self.repair
             .on_answer(now_us, from, number, answer, &mut self.patient);
-        Ok(())
     }
 
     /// Another member that repairs its log asks for what this one still holds.
     fn on_request(&mut self, conn: ConnId, frame: &Frame) -> Result<(), (ErrorCode, String)> {
+        let request_id = frame.header.request_id;
+        if frame.header.kind == MessageKind::LogEndRequest {
+            let reply = wire::LogEndReply {
+                term: self.hard_state.term,
+                ..wire::LogEndReply::default()
+            };
+            if let Err(error) = self.net.send(conn, GROUP_ID, request_id, &reply, &[]) {
+                tracing::debug!(%conn, %error, "no end of a log for a member not queued");
+            }
+            return Ok(());
+        }
         let request: wire::EntriesRequest = decode(frame, MessageKind::EntriesRequest)?;
         if request.lo >= request.hi {
             let message = format!("{request:?} asks for nothing");
@@ -372,7 +400,6 @@ impl Repairing {
         }
         let commit_index = self.hard_state.commit_index_hint;
         let (reply, pieces) = self.patient.answer(&request, commit_index);
-        let request_id = frame.header.request_id;
         if let Err(error) = self.net.send(conn, GROUP_ID, request_id, &reply, &pieces) {
             tracing::debug!(%conn, %error, "entries for a member not queued");
         }
@@ -397,6 +424,18 @@ impl Repairing {
                     verdict: Verdict::Open,
                     ..
                 } => {}
+                Finding::End {
+                    from,
+                    term,
+                    last_index,
+                } => {
+                    tracing::warn!(
+                        from,
+                        term,
+                        last_index,
+                        "the log is to end with entry {last_index}: node {from} leads in term {term}, and ends there"
+                    );
+                }
                 Finding::Verdict { gap, verdict } => {
                     let (lo, hi) = (gap.lo, gap.hi);
                     tracing::error!(lo, hi, "{gap}: {verdict}; asking on");
@@ -419,7 +458,17 @@ impl Repairing {
             .given()
             .map(|(member, entries)| format!("{entries} entries from node {member}"))
             .collect();
-        let report = self.patient.into_salvage().repair()?;
+        let mut salvage = self.patient.into_salvage();
+        if let Some(term) = self.repair.end_term().filter(|t| *t > self.hard_state.term) {
+            // No entry of a term is in the log before that term is known to be.
+            let entered = HardStateRecord {
+                term,
+                vote: 0,
+                ..self.hard_state
+            };
+            salvage.write_meta(&entered.encode())?;
+        }
+        let report = salvage.repair()?;
         tracing::info!(from = given.join(", "), ?report, "the log is repaired");
         Ok(())
     }
@@ -433,4 +482,11 @@ fn decode<M: wire::Message>(frame: &Frame, kind: MessageKind) -> Result<M, (Erro
     }
     let decoded = wire::decode_head(&frame.header, &frame.head);
     decoded.map_err(|error| (ErrorCode::MalformedFrame, error.to_string()))
+}
+
+fn pins_not_saved(source: std::io::Error) -> NodeError {
+    NodeError::Io {
+        what: "recording a peer's incarnation",
+        source,
+    }
 }

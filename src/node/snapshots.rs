@@ -6,6 +6,8 @@
 //! is sent from a mapping. What a snapshot means, which are kept, and when, is the replica's.
 #![allow(unsafe_code)]
 
+mod check;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -14,6 +16,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use memmap2::{Advice, Mmap};
+
+pub(super) use check::SnapshotCheck;
 
 use crate::raft::EntryId;
 
@@ -113,6 +117,23 @@ impl SnapshotFiles {
         self.damaged.push(id);
     }
 
+    /// Files of entries from `index` on are not counted on any more; gives where they are.
+    pub(super) fn hide_from(&mut self, index: u64) -> Vec<PathBuf> {
+        let (hidden, stay): (Vec<_>, Vec<_>) =
+            self.present.iter().partition(|(id, _)| id.index >= index);
+        self.present = stay;
+        let hidden = hidden.into_iter();
+        hidden
+            .map(|(id, origin)| self.dir.join(file_name(id, origin)))
+            .collect()
+    }
+
+    /// Removes files that were hidden, durably. Blocks.
+    pub(super) fn remove_hidden(&self, hidden: &[PathBuf]) -> io::Result<()> {
+        hidden.iter().try_for_each(fs::remove_file)?;
+        File::open(&self.dir)?.sync_all()
+    }
+
     /// What is there and was left out.
     pub(super) fn damaged(&self) -> &[EntryId] {
         &self.damaged
@@ -147,6 +168,15 @@ impl SnapshotFiles {
             }
             written
         }
+    }
+
+    /// All that are there, to be checked.
+    pub(super) fn checks(&self) -> Vec<SnapshotCheck> {
+        let present = self.present.iter();
+        let check = |(id, origin): &(EntryId, Origin)| {
+            SnapshotCheck::new(*id, self.dir.join(file_name(*id, *origin)))
+        };
+        present.map(check).collect()
     }
 
     /// A snapshot has its name.

@@ -10,8 +10,9 @@ use drave_wal::{EngineChoice, Read, Slices, Wal};
 
 use super::clock::Clock;
 use super::pins::Pins;
+use super::scrub::Scrubber;
 use super::snapshots::{Origin, SnapshotFiles};
-use super::{GroupLog, Helper, IoChoice, NodeError, NodeOptions};
+use super::{GroupLog, Helper, IoChoice, NodeError, NodeOptions, cut};
 use crate::config::NodeConfig;
 use crate::raft::{self, EntryId, NodeId, TermRun};
 use crate::replica::{
@@ -36,6 +37,7 @@ pub(super) struct Opened {
     pub log: GroupLog,
     pub replica: Replica,
     pub helper: Helper,
+    pub scrubber: Scrubber,
     pub pins: Rc<RefCell<Pins>>,
     pub snapshots: SnapshotFiles,
     pub io_engine: String,
@@ -69,6 +71,7 @@ pub(super) fn wal_options(options: &NodeOptions, store: &Store) -> drave_wal::Op
             IoChoice::Uring => EngineChoice::IoUring,
             IoChoice::Posix => EngineChoice::Posix,
         },
+        fault_file: config.fault.disk.then(|| store.dir().join("fault")),
         ..drave_wal::Options::default()
     }
 }
@@ -110,13 +113,38 @@ pub(super) fn open(
             what: "opening the snapshots",
             source,
         })?;
+    let given_up = cut::hide_snapshots(&hard_state, &mut snapshots);
     let mut log = GroupLog::new(wal, queue_bytes_max);
     let base = restore_base(store, &mut log, &mut snapshots)?;
     let replica = restore(store, &config, &log, base, &snapshots, hard_state, &clock)?;
+    cut::check(store.identity.node_id, &hard_state, replica.members())?;
+    if let Some(cut) = hard_state.cut {
+        let next_index = cut.next_index;
+        tracing::warn!(
+            next_index,
+            "the log was cut on demand: alone, the node goes on without what it gave up"
+        );
+        snapshots
+            .remove_hidden(&given_up)
+            .map_err(|source| NodeError::Io {
+                what: "removing the snapshots of what was cut off",
+                source,
+            })?;
+    }
     let pins = Pins::load(store.dir(), replica.members().clone())?;
     let pins = Rc::new(RefCell::new(pins));
-    let helper = Helper::start().map_err(|source| NodeError::Io {
+    let helper = Helper::start("drave-helper", || {}).map_err(|source| NodeError::Io {
         what: "starting the helper thread",
+        source,
+    })?;
+    let scrubber = Scrubber::start(
+        &config.scrub,
+        group_dir(store.dir(), GROUP_ID),
+        store.identity.incarnation,
+        clock.now(),
+    );
+    let scrubber = scrubber.map_err(|source| NodeError::Io {
+        what: "starting the scrubber's thread",
         source,
     })?;
     Ok(Opened {
@@ -126,6 +154,7 @@ pub(super) fn open(
         log,
         replica,
         helper,
+        scrubber,
         pins,
         snapshots,
         io_engine,

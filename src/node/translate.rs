@@ -5,6 +5,7 @@ use drave_batch::wire::{self, MessageKind};
 use drave_net::frame::Frame;
 
 use crate::raft::{self, AppendResult, EntryId, Message};
+use crate::replica::DiskReport;
 
 /// The core's message in a peer's frame.
 ///
@@ -136,7 +137,16 @@ pub(super) fn heartbeat(m: &raft::Heartbeat) -> wire::Heartbeat {
     }
 }
 
-pub(super) fn heartbeat_reply(m: &raft::HeartbeatReply) -> wire::HeartbeatReply {
+/// What a peer says of its disk beside its answer to a heartbeat.
+pub(super) fn disk_report(m: &wire::HeartbeatReply) -> DiskReport {
+    DiskReport {
+        flush_us: m.flush_us,
+        waits_us: m.flush_waits_us,
+        has_room: m.has_room,
+    }
+}
+
+pub(super) fn heartbeat_reply(m: &raft::HeartbeatReply, disk: &DiskReport) -> wire::HeartbeatReply {
     wire::HeartbeatReply {
         term: m.term,
         read_round: m.read_round,
@@ -144,6 +154,9 @@ pub(super) fn heartbeat_reply(m: &raft::HeartbeatReply) -> wire::HeartbeatReply 
         match_index: m.match_index,
         received_index: m.received_index,
         credit_bytes: m.credit_bytes,
+        flush_us: disk.flush_us,
+        flush_waits_us: disk.waits_us,
+        has_room: disk.has_room,
     }
 }
 
@@ -163,11 +176,12 @@ pub(super) fn read_index_reply(m: &raft::ReadIndexReply) -> wire::ReadIndexReply
     }
 }
 
-pub(super) fn append_reply(m: &raft::AppendReply) -> wire::AppendReply {
+pub(super) fn append_reply(m: &raft::AppendReply, flush_us: u64) -> wire::AppendReply {
     let mut reply = wire::AppendReply {
         term: m.term,
         session: m.session,
         credit_bytes: m.credit_bytes,
+        flush_us,
         ..wire::AppendReply::default()
     };
     match m.result {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::end::{EndSearch, EndWord};
 use super::range::{RangeState, Said, Verdict};
-use super::{Answer, Finding, Gap, Patient, Refused, RepairConfig};
+use super::{Answer, Finding, Gap, LastEntry, Patient, Refused, RepairConfig};
 
 /// Entries asked for at once at first.
 const ENTRIES_FIRST: u64 = 256;
@@ -19,7 +20,7 @@ pub struct Request {
     pub to: u64,
     /// Never used twice; its answer carries it back.
     pub number: u64,
-    /// What to ask for.
+    /// What to ask for; where the log ends, if this is open.
     pub gap: Gap,
     /// Bytes of batches that the answer may hold.
     pub bytes_max: u32,
@@ -44,8 +45,10 @@ struct Member {
 pub struct Repair {
     config: RepairConfig,
     members: BTreeMap<u64, Member>,
-    /// Ascending by index.
+    /// What has an end, ascending by index.
     ranges: Vec<RangeState>,
+    /// Where the log ended, if that was lost.
+    end: Option<EndSearch>,
     findings: Vec<Finding>,
     next_number: u64,
     /// Who was asked last: the next one has its turn.
@@ -55,13 +58,15 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// Begins with what is missing, and nobody to ask.
+    /// Begins with what is missing, and nobody to ask. `term` is this node's own, as it is surely known.
     #[must_use]
-    pub fn new(config: RepairConfig, patient: &impl Patient) -> Self {
+    pub fn new(config: RepairConfig, term: u64, patient: &impl Patient) -> Self {
+        let open = patient.missing().into_iter().find(|gap| gap.is_open());
         let mut repair = Self {
             config,
             members: BTreeMap::new(),
             ranges: Vec::new(),
+            end: open.map(|open| EndSearch::new(open, term)),
             findings: Vec::new(),
             next_number: 1,
             asked_last: 0,
@@ -78,7 +83,8 @@ impl Repair {
             let known = before.remove(&member).unwrap_or_default();
             self.members.insert(member, known);
         }
-        for range in &mut self.ranges {
+        let question = self.end.as_mut().map(|end| &mut end.question);
+        for range in self.ranges.iter_mut().chain(question) {
             range.asked = range.asked.filter(|asked| self.members.contains_key(asked));
         }
         self.judge();
@@ -87,7 +93,28 @@ impl Repair {
     /// Whether something is still missing.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.ranges.is_empty()
+        self.ranges.is_empty() && !self.is_end_unknown()
+    }
+
+    fn is_end_unknown(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.given.is_none())
+    }
+
+    /// Whether somebody has to say where the log ends: nobody has, or what the one who did was going by cannot be
+    /// had from anybody, as when a later leader has put other entries there.
+    fn is_end_wanted(&self) -> bool {
+        let is_stuck = |range: &RangeState| range.verdict != Verdict::Open;
+        self.end.is_some() && (self.is_end_unknown() || self.ranges.iter().any(is_stuck))
+    }
+
+    /// What may be asked for now.
+    fn open_questions(&self) -> impl Iterator<Item = &RangeState> {
+        let end = self.end.as_ref().filter(|_| self.is_end_wanted());
+        let end = end.map(|end| &end.question);
+        self.ranges
+            .iter()
+            .chain(end)
+            .filter(|range| range.asked.is_none())
     }
 
     /// Why what was fetched cannot be kept: this node's disk, which nobody else can help.
@@ -104,7 +131,8 @@ impl Repair {
         state.is_connected = is_connected;
         let cut = state.in_flight.take();
         if is_connected {
-            for range in &mut self.ranges {
+            let question = self.end.as_mut().map(|end| &mut end.question);
+            for range in self.ranges.iter_mut().chain(question) {
                 range.ask_anew(member);
             }
         }
@@ -124,11 +152,13 @@ impl Repair {
             .map(|(id, _)| *id)
             .collect();
         for to in free {
-            let due = |range: &&mut RangeState| range.asked.is_none() && range.ask_us(to) <= now_us;
-            let Some(range) = self.ranges.iter_mut().find(due) else {
+            let mut due = self.open_questions();
+            let Some(range) = due.find(|range| range.ask_us(to) <= now_us) else {
                 continue;
             };
             let piece = range.piece(to);
+            drop(due);
+            let range = self.range_of(piece).expect("it was found there");
             range.asked = Some(to);
             let number = self.next_number;
             self.next_number += 1;
@@ -176,8 +206,7 @@ impl Repair {
             .members
             .values()
             .filter_map(|member| Some(member.in_flight.as_ref()?.deadline_us));
-        let waiting = self.ranges.iter().filter(|range| range.asked.is_none());
-        let pauses = waiting.flat_map(|range| {
+        let pauses = self.open_questions().flat_map(|range| {
             let free = self.members.iter();
             let free = free.filter(|(_, member)| member.is_connected && member.in_flight.is_none());
             free.map(|(id, _)| range.ask_us(*id))
@@ -202,6 +231,11 @@ impl Repair {
         };
         let piece = asked.piece;
         match answer {
+            Answer::End { term, last } if piece.is_open() => {
+                self.on_end(now_us, from, piece, term, last, patient);
+            }
+            Answer::Busy => self.say(now_us, from, piece, Said::Busy),
+            _ if piece.is_open() => self.say(now_us, from, piece, no_answer_to(piece)),
             Answer::Held {
                 gap,
                 batches,
@@ -223,12 +257,52 @@ impl Repair {
                 }
                 _ => self.say(now_us, from, piece, Said::Trimmed(first_index)),
             },
-            Answer::Busy => self.say(now_us, from, piece, Said::Busy),
-            Answer::NotHeld(_) | Answer::Trimmed(_) => {
-                let what = format!("its answer is not about {piece}");
-                self.say(now_us, from, piece, Said::Invalid(what));
+            Answer::NotHeld(_) | Answer::Trimmed(_) | Answer::End { .. } => {
+                self.say(now_us, from, piece, no_answer_to(piece));
             }
         }
+    }
+
+    fn on_end(
+        &mut self,
+        now_us: u64,
+        from: u64,
+        piece: Gap,
+        term: u64,
+        last: Option<LastEntry>,
+        patient: &mut impl Patient,
+    ) {
+        let Some(end) = &mut self.end else {
+            return;
+        };
+        let said = match end.judge(term, last) {
+            EndWord::Take(last) => match patient.set_end(last) {
+                Ok(()) => {
+                    end.given = Some(term);
+                    self.ends(from, term, last.index, patient);
+                    Said::Leads(term)
+                }
+                Err(refused) => Said::Invalid(format!("{refused:?}")),
+            },
+            EndWord::Follows => Said::Follows(term),
+            EndWord::Earlier => Said::LeadsEarlier(term),
+            EndWord::Known => Said::Leads(term),
+        };
+        self.say(now_us, from, piece, said);
+    }
+
+    /// The log ends elsewhere now: what was asked for and said of it before is about another one.
+    fn ends(&mut self, from: u64, term: u64, last_index: u64, patient: &impl Patient) {
+        for member in self.members.values_mut() {
+            member.in_flight = None;
+        }
+        self.ranges.clear();
+        self.findings.push(Finding::End {
+            from,
+            term,
+            last_index,
+        });
+        self.follow(patient);
     }
 
     #[expect(clippy::too_many_arguments, reason = "an answer and where it goes")]
@@ -278,6 +352,9 @@ impl Repair {
 
     /// The gap that a piece is the end of, unless it changed meanwhile.
     fn range_of(&mut self, piece: Gap) -> Option<&mut RangeState> {
+        if piece.is_open() {
+            return self.end.as_mut().map(|end| &mut end.question);
+        }
         self.ranges
             .iter_mut()
             .find(|range| range.gap.hi == piece.hi)
@@ -297,8 +374,18 @@ impl Repair {
     }
 
     fn judge(&mut self) {
-        for range in &mut self.ranges {
-            let verdict = range.judge(self.members.keys().copied());
+        let term = self.end.as_ref().map(|end| end.term_min);
+        let question = self.end.as_mut().filter(|end| end.given.is_none());
+        let question = question.map(|end| &mut end.question);
+        for range in self.ranges.iter_mut().chain(question) {
+            let verdict = match term {
+                Some(term) if range.gap.is_open() => Verdict::EndLost { term },
+                Some(_) => match range.judge(self.members.keys().copied()) {
+                    Verdict::Superseded { by } => Verdict::Moved { by },
+                    verdict => verdict,
+                },
+                None => range.judge(self.members.keys().copied()),
+            };
             if verdict != range.verdict {
                 range.verdict = verdict;
                 let gap = range.gap;
@@ -311,6 +398,9 @@ impl Repair {
     fn follow(&mut self, patient: &impl Patient) {
         let mut before = std::mem::take(&mut self.ranges);
         for gap in patient.missing() {
+            if gap.is_open() {
+                continue;
+            }
             let known = before
                 .iter()
                 .position(|range| range.gap.overlap(gap).is_some());
@@ -341,19 +431,28 @@ impl Repair {
         members.filter(|(_, entries)| *entries > 0)
     }
 
+    /// The term of the leader from whom the log's end was taken, if it was lost.
+    #[must_use]
+    pub fn end_term(&self) -> Option<u64> {
+        self.end.as_ref().and_then(|end| end.given)
+    }
+
     /// What is missing, who was asked and what they said, in one line.
     #[must_use]
     pub fn describe(&self) -> String {
         let mut text = String::new();
-        for range in self.ranges.iter().take(GAPS_NAMED_MAX) {
+        let question = self.end.as_ref().filter(|_| self.is_end_unknown());
+        let question = question.map(|end| &end.question);
+        for range in question
+            .into_iter()
+            .chain(&self.ranges)
+            .take(GAPS_NAMED_MAX)
+        {
             if !text.is_empty() {
                 text.push_str("; ");
             }
             // Writing to a string cannot fail.
             let _ = write!(text, "missing {}: {}", range.gap, range.verdict);
-            if range.gap.is_open() {
-                continue;
-            }
             for (id, member) in &self.members {
                 let said = match range.said_by(*id) {
                     _ if range.asked == Some(*id) => "is being asked".to_owned(),
@@ -364,7 +463,8 @@ impl Repair {
                 let _ = write!(text, ", node {id} {said}");
             }
         }
-        let more = self.ranges.len().saturating_sub(GAPS_NAMED_MAX);
+        let gaps = self.ranges.len() + usize::from(self.is_end_unknown());
+        let more = gaps.saturating_sub(GAPS_NAMED_MAX);
         if more > 0 {
             let _ = write!(text, "; and {more} further ranges");
         }
@@ -373,6 +473,13 @@ impl Repair {
 
     /// The gaps and what is to be thought of each.
     pub fn verdicts(&self) -> impl Iterator<Item = (Gap, Verdict)> + '_ {
-        self.ranges.iter().map(|range| (range.gap, range.verdict))
+        let question = self.end.as_ref().filter(|_| self.is_end_unknown());
+        let question = question.map(|end| &end.question);
+        let ranges = self.ranges.iter().chain(question);
+        ranges.map(|range| (range.gap, range.verdict))
     }
+}
+
+fn no_answer_to(piece: Gap) -> Said {
+    Said::Invalid(format!("its answer is not about {piece}"))
 }

@@ -4,7 +4,11 @@
 //! an answer is the chain, which the [`Patient`] checks; nothing here trusts a member, a term or a commit
 //! index with more than a line in a log. It never gives up: an entry that nobody holds now may come back with
 //! a node that is down.
+//!
+//! One thing no chain proves: where the log ended, if that is lost. There the word of a leader is taken, of this
+//! node's own term or a later one (`docs/adr/0008-repair-from-peers.md` says why that is enough).
 
+mod end;
 mod machine;
 mod range;
 
@@ -67,6 +71,24 @@ pub trait Patient {
     /// # Errors
     /// [`Refused`]; then nothing was taken.
     fn offer(&mut self, batches: &[u8]) -> Result<(), Refused>;
+
+    /// Takes it that the log ends with this entry: asked of one whose last gap is open, and again when a later
+    /// leader says otherwise. What was taken before stays usable.
+    ///
+    /// # Errors
+    /// [`Refused::Invalid`] if it cannot end there.
+    fn set_end(&mut self, last: LastEntry) -> Result<(), Refused>;
+}
+
+/// The last entry of a leader's log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LastEntry {
+    /// Its index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Its header checksum, which names the whole log up to it.
+    pub crc: u32,
 }
 
 /// Times and sizes.
@@ -114,6 +136,13 @@ pub enum Answer<'a> {
     Trimmed(u64),
     /// It cannot say now.
     Busy,
+    /// Where its log ends, if it leads.
+    End {
+        /// Its term.
+        term: u64,
+        /// The last entry of its log; none if it does not lead.
+        last: Option<LastEntry>,
+    },
 }
 
 /// What is worth a line in the log.
@@ -141,6 +170,15 @@ pub enum Finding {
         gap: Gap,
         /// What is to be thought of it.
         verdict: Verdict,
+    },
+    /// A leader has said where the log ends.
+    End {
+        /// Who.
+        from: u64,
+        /// The term in which it leads.
+        term: u64,
+        /// The last entry of its log.
+        last_index: u64,
     },
 }
 

@@ -25,6 +25,12 @@ pub enum Said {
     },
     /// What it gave is not sound.
     Invalid(String),
+    /// Asked where the log ends: it does not lead. Its term.
+    Follows(u64),
+    /// It leads, in a term before this node's own.
+    LeadsEarlier(u64),
+    /// It leads in this term, and its word was taken before.
+    Leads(u64),
 }
 
 impl fmt::Display for Said {
@@ -43,6 +49,12 @@ impl fmt::Display for Said {
             } => write!(f, "has committed others as {gap}"),
             Self::Other { gap, .. } => write!(f, "holds others as {gap}"),
             Self::Invalid(reason) => write!(f, "gave what is not sound: {reason}"),
+            Self::Follows(term) => write!(f, "does not lead (term {term})"),
+            Self::LeadsEarlier(term) => write!(
+                f,
+                "leads in term {term}, which is too early (`drave leader transfer` begins another)"
+            ),
+            Self::Leads(term) => write!(f, "leads in term {term}"),
         }
     }
 }
@@ -56,11 +68,20 @@ pub enum Verdict {
     Lost(Gap),
     /// Every other member's log begins above these: they were trimmed there.
     Trimmed(Gap),
-    /// It is not known where the log ended, so nobody can say what this node may have acknowledged.
-    EndLost,
+    /// It is not known where the log ended, and so not what this node may have acknowledged: a leader of this term
+    /// or a later one has to say how far its own goes.
+    EndLost {
+        /// This node's term.
+        term: u64,
+    },
     /// A member has committed other entries in their place: these were never committed, and superseded.
     Superseded {
         /// Who.
+        by: u64,
+    },
+    /// The same, where the log's end was taken from a leader's word: another one leads since, and its word counts.
+    Moved {
+        /// Who has committed others.
         by: u64,
     },
 }
@@ -77,13 +98,18 @@ impl fmt::Display for Verdict {
                 f,
                 "{gap} were trimmed on every other member: `drave member replace` this node"
             ),
-            Self::EndLost => write!(
+            Self::EndLost { term } => write!(
                 f,
-                "where the log ended is lost, and with it what this node acknowledged: `drave member replace` it"
+                "where the log ended is lost, and with it what this node acknowledged: waiting for a leader of term \
+                 {term} or later"
             ),
             Self::Superseded { by } => write!(
                 f,
                 "node {by} has committed other entries there: `drave member replace` this node"
+            ),
+            Self::Moved { by } => write!(
+                f,
+                "node {by} has committed other entries there since: waiting for the word of a later leader"
             ),
         }
     }
@@ -122,8 +148,12 @@ impl RangeState {
         }
     }
 
-    /// The entries to ask a member for: those at the end, which what follows them proves.
+    /// The entries to ask a member for: those at the end, which what follows them proves. Of an open gap, where
+    /// it ends.
     pub(super) fn piece(&self, member: u64) -> Gap {
+        if self.gap.is_open() {
+            return self.gap;
+        }
         let (lo, hi) = (self.gap.lo, self.gap.hi);
         let floor = self.floors.get(&member).copied().unwrap_or(0);
         Gap {
@@ -132,11 +162,8 @@ impl RangeState {
         }
     }
 
-    /// When a member may be asked, at the earliest; never for what has no end that proves an answer.
+    /// When a member may be asked, at the earliest.
     pub(super) fn ask_us(&self, member: u64) -> u64 {
-        if self.gap.is_open() {
-            return u64::MAX;
-        }
         self.words.get(&member).map_or(0, |word| word.ask_again_us)
     }
 
@@ -196,9 +223,6 @@ impl RangeState {
 
     /// What follows from what `members` said, all but this node.
     pub(super) fn judge(&self, members: impl Iterator<Item = u64> + Clone) -> Verdict {
-        if self.gap.is_open() {
-            return Verdict::EndLost;
-        }
         let committed = |member: &u64| {
             matches!(
                 self.said_by(*member),

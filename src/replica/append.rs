@@ -2,14 +2,35 @@
 
 use drave_batch::control::{LogCreated, ProducerRegistered, log_name_error};
 use drave_batch::wire::{Append, Appended, EXPECT_SEQ_NONE, ErrorCode};
-use drave_batch::{BatchHeader, EntryKind, Records, checksum, encoded_bytes};
+use drave_batch::{BatchHeader, EntryKind, Quota, Records, checksum, encoded_bytes};
 
-use super::change::code_of_room;
-use super::producers::Verdict;
+use super::change::refusal_of_room;
+use super::producers::{FirstAnswer, Verdict};
+use super::rules::check_rules;
 use super::tables::PRODUCER_IN_FLIGHT_MAX;
-use super::{Answer, EntryLog, Fatal, LogRefusal, Now, Refusal, Replica, ReplyTo};
+use super::{Answer, EntryLog, Fatal, Now, Refusal, Replica, ReplyTo};
 use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{EntryId, ProposeError};
+
+/// What a producer's sequence says of a batch.
+#[derive(Debug)]
+pub(super) enum Sequence {
+    /// It is the next one.
+    Next,
+    /// It is in the log and not yet committed, at this index.
+    InFlight(u64),
+    /// It was appended before.
+    Answered(Answer),
+}
+
+/// What an append gets whose conditions hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Granted {
+    /// The seq of its first record.
+    pub first_seq: u64,
+    /// The quota that it counts in.
+    pub quota: Quota,
+}
 
 impl Replica {
     /// A client's batch. The answer comes through [`super::Outputs::replies`], at once or when the
@@ -30,38 +51,96 @@ impl Replica {
             self.refuse(reply, refusal);
             return Ok(());
         }
-        if let Err(refusal) = self.check_shape(&request.header, body) {
+        let header = &request.header;
+        if let Err(refusal) = self.check_shape(header, body) {
             self.refuse(reply, refusal);
             return Ok(());
         }
-        match self.check_duplicate(reply, &request.header) {
-            Ok(()) => {}
-            Err(None) => return Ok(()),
-            Err(Some(refusal)) if refusal.code == ErrorCode::UnknownProducer => {
-                return self.refuse_for_good(now, reply, refusal, log);
-            }
-            Err(Some(refusal)) => {
-                self.refuse(reply, refusal);
+        let answer = |first: &FirstAnswer| Answer::Appended(self.first_answer(header, first));
+        match self.check_duplicate(header, answer) {
+            Ok(Sequence::Next) => {}
+            Ok(Sequence::InFlight(index)) => {
+                self.wait_for_batch(index, reply, header.producer_seq);
                 return Ok(());
             }
+            Ok(Sequence::Answered(answer)) => {
+                self.outputs.replies.push((reply, answer));
+                return Ok(());
+            }
+            Err(refusal) => return self.refuse_sequence(now, reply, refusal, log),
         }
+        match self.check_conditions(header.log_id, request.expect_seq, request.fence) {
+            Ok(Granted { first_seq, quota }) => {
+                let header = BatchHeader {
+                    first_seq,
+                    ..header.clone()
+                };
+                if let Some(refusal) = self.quotas.check(now.mono_us, &[(quota, &header)]) {
+                    self.refuse(reply, refusal);
+                    return Ok(());
+                }
+                self.propose(now, reply, header, body, log)
+            }
+            Err(refusal) => self.refuse_for_good(now, reply, refusal, log),
+        }
+    }
+
+    /// What an append to this log asks for holds, over everything that is in the log.
+    pub(super) fn check_conditions(
+        &self,
+        log_id: u64,
+        expect_seq: u64,
+        fence: u64,
+    ) -> Result<Granted, Refusal> {
         // A new leader may not have applied what it has; but all that is committed is in its log.
-        let Some(state) = self.tables.catalogue.log_appended(request.header.log_id) else {
-            let message = format!("log {} does not exist", request.header.log_id);
-            return self.refuse_for_good(
-                now,
-                reply,
-                Refusal::new(ErrorCode::LogNotFound, message),
-                log,
-            );
+        let Some(state) = self.tables.catalogue.log_appended(log_id) else {
+            let message = format!("log {log_id} does not exist");
+            return Err(Refusal::new(ErrorCode::LogNotFound, message));
         };
         let (next_seq, tail_seq) = (state.next_seq, state.tail_seq);
-        if let Some(refusal) = check_expectation(request.expect_seq, next_seq, tail_seq) {
+        let refusal =
+            check_rules(state, fence).or_else(|| check_expectation(expect_seq, next_seq, tail_seq));
+        let granted = Granted {
+            first_seq: tail_seq,
+            quota: state.rules.quota,
+        };
+        refusal.map_or(Ok(granted), Err)
+    }
+
+    /// The first answer to a batch, again.
+    fn first_answer(&self, header: &BatchHeader, first: &FirstAnswer) -> Appended {
+        Appended {
+            log_id: first.log_id,
+            first_seq: first.first_seq,
+            record_count: first.record_count,
+            duplicate: true,
+            producer_seq: header.producer_seq,
+            term: self.raft.term(),
+            index: first.index,
+        }
+    }
+
+    /// A repeated request waits for the entry in flight.
+    pub(super) fn wait_for_batch(&mut self, index: u64, reply: ReplyTo, producer_seq: u64) {
+        if !self.wait_for(index, reply, producer_seq) {
+            let message = "the batch is in flight and asked for too often";
+            self.refuse(reply, Refusal::new(ErrorCode::Busy, message));
+        }
+    }
+
+    /// Refuses what a producer's sequence does not allow.
+    pub(super) fn refuse_sequence(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        refusal: Refusal,
+        log: &mut impl EntryLog,
+    ) -> Result<(), Fatal> {
+        if refusal.code == ErrorCode::UnknownProducer {
             return self.refuse_for_good(now, reply, refusal, log);
         }
-        let mut header = request.header.clone();
-        header.first_seq = tail_seq;
-        self.propose(now, reply, header, body, log)
+        self.refuse(reply, refusal);
+        Ok(())
     }
 
     /// Creates a named log, or answers with the one there is.
@@ -165,30 +244,40 @@ impl Replica {
         body: &[u8],
         log: &mut impl EntryLog,
     ) -> Result<(), Fatal> {
-        let bytes = header.encoded_bytes();
-        // A trim makes room: it gets what a full disk keeps back.
-        let room = match header.kind {
-            EntryKind::LogTrim => log.has_room_for_control(bytes),
+        let Some(id) = self.place(reply, header.kind, header.encoded_bytes(), log)? else {
+            return Ok(());
+        };
+        self.append_entry(now, id, header, body, Some(reply), log)?;
+        self.drain_effects(now, log)
+    }
+
+    /// Gives a new entry its place, if there is room for so many bytes; nothing when the request was refused.
+    pub(super) fn place(
+        &mut self,
+        reply: ReplyTo,
+        kind: EntryKind,
+        bytes: usize,
+        log: &mut impl EntryLog,
+    ) -> Result<Option<EntryId>, Fatal> {
+        // A trim makes room, and a change of a log is small and may be what saves it: they get what a full disk
+        // keeps back.
+        let room = match kind {
+            EntryKind::LogTrim | EntryKind::LogChange => log.has_room_for_control(bytes),
             _ => log.has_room(bytes),
         };
         match room {
             Ok(()) => {}
-            Err(refusal @ LogRefusal::Failed(_)) => return Err(refusal.into()),
             Err(refusal) => {
-                let code = code_of_room(&refusal);
-                self.refuse(reply, Refusal::new(code, refusal.to_string()));
-                return Ok(());
+                self.refuse(reply, refusal_of_room(refusal)?);
+                return Ok(None);
             }
         }
         match self.raft.propose(bytes as u32) {
-            Ok(id) => {
-                self.append_entry(now, id, header, body, Some(reply), log)?;
-                self.drain_effects(now, log)
-            }
+            Ok(id) => Ok(Some(id)),
             Err(error) => {
                 let refusal = self.refused_proposal(&error);
                 self.refuse(reply, refusal);
-                Ok(())
+                Ok(None)
             }
         }
     }
@@ -203,6 +292,19 @@ impl Replica {
         }
     }
 
+    /// Gives the header of a new entry what its place gives it.
+    pub(super) fn complete(&self, now: Now, id: EntryId, header: &mut BatchHeader) {
+        // The leader's clock may run backwards; the times of a group's entries do not.
+        header.append_time_us = if is_planted(Mutant::AppendTimeBackwards) {
+            now.unix_us
+        } else {
+            self.tables.append_time_us.max(now.unix_us)
+        };
+        header.index = id.index;
+        header.term = id.term;
+        header.group_id = self.config.group_id;
+    }
+
     /// Completes the header of a new entry and puts it into the log.
     pub(super) fn append_entry(
         &mut self,
@@ -213,15 +315,7 @@ impl Replica {
         reply: Option<ReplyTo>,
         log: &mut impl EntryLog,
     ) -> Result<(), Fatal> {
-        // The leader's clock may run backwards; the times of a group's entries do not.
-        header.append_time_us = if is_planted(Mutant::AppendTimeBackwards) {
-            now.unix_us
-        } else {
-            self.tables.append_time_us.max(now.unix_us)
-        };
-        header.index = id.index;
-        header.term = id.term;
-        header.group_id = self.config.group_id;
+        self.complete(now, id, &mut header);
         log.append(&mut header, body)?;
         if let Some(reply) = reply
             && is_planted(Mutant::AcknowledgedBeforeCommit)
@@ -238,7 +332,7 @@ impl Replica {
     }
 
     /// A batch from outside is what its header says, and within the limits.
-    fn check_shape(&self, header: &BatchHeader, body: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn check_shape(&self, header: &BatchHeader, body: &[u8]) -> Result<(), Refusal> {
         let malformed = |message: String| Refusal::new(ErrorCode::MalformedBatch, message);
         if header.kind != EntryKind::Data {
             return Err(malformed("clients append data batches only".to_owned()));
@@ -271,26 +365,20 @@ impl Replica {
         Ok(())
     }
 
-    /// Settles what the producer's sequence says. `Err(None)`: the request waits for the entry in
-    /// flight, or was answered.
-    fn check_duplicate(
-        &mut self,
-        reply: ReplyTo,
+    /// What the producer's sequence says. `answer` makes the answer to what was appended before.
+    pub(super) fn check_duplicate(
+        &self,
         header: &BatchHeader,
-    ) -> Result<(), Option<Refusal>> {
+        answer: impl FnOnce(&FirstAnswer) -> Answer,
+    ) -> Result<Sequence, Refusal> {
         if header.producer_id == 0 {
-            return Ok(());
+            return Ok(Sequence::Next);
         }
         if header.producer_unacked >= PRODUCER_IN_FLIGHT_MAX {
             let limit = PRODUCER_IN_FLIGHT_MAX.into();
             let found = header.producer_unacked.into();
             let message = format!("{found} batches unacknowledged, at most {limit}");
-            return Err(Some(Refusal::numbers(
-                ErrorCode::Busy,
-                limit,
-                found,
-                message,
-            )));
+            return Err(Refusal::numbers(ErrorCode::Busy, limit, found, message));
         }
         let (id, epoch, sequence) = (
             header.producer_id,
@@ -298,57 +386,41 @@ impl Replica {
             header.producer_seq,
         );
         match self.tables.producers.judge(id, epoch, sequence) {
-            Verdict::Next => Ok(()),
+            Verdict::Next => Ok(Sequence::Next),
             Verdict::Duplicate(first) => {
                 let is_pending = self.tables.pending.term(first.index).is_some();
                 if is_pending && !is_planted(Mutant::DuplicateAnsweredEarly) {
-                    if self.wait_for(first.index, reply, sequence) {
-                        return Err(None);
-                    }
-                    let message = "the batch is in flight and asked for too often";
-                    return Err(Some(Refusal::new(ErrorCode::Busy, message)));
+                    return Ok(Sequence::InFlight(first.index));
                 }
-                let appended = Appended {
-                    log_id: first.log_id,
-                    first_seq: first.first_seq,
-                    record_count: first.record_count,
-                    duplicate: true,
-                    producer_seq: sequence,
-                    term: self.raft.term(),
-                    index: first.index,
-                };
-                self.outputs
-                    .replies
-                    .push((reply, Answer::Appended(appended)));
-                Err(None)
+                Ok(Sequence::Answered(answer(&first)))
             }
-            Verdict::DuplicateForgotten => Err(Some(Refusal::new(
+            Verdict::DuplicateForgotten => Err(Refusal::new(
                 ErrorCode::DuplicateForgotten,
                 format!("batch {sequence} was acknowledged before"),
-            ))),
+            )),
             Verdict::Gap { expected } => {
                 let message =
                     format!("expected batch {expected} of the producer, found {sequence}");
-                Err(Some(Refusal::numbers(
+                Err(Refusal::numbers(
                     ErrorCode::SequenceGap,
                     expected,
                     sequence,
                     message,
-                )))
+                ))
             }
             Verdict::StaleEpoch { expected } => {
                 let message = format!("the producer's epoch is {expected}, the batch says {epoch}");
                 let (expected, found) = (expected.into(), epoch.into());
-                Err(Some(Refusal::numbers(
+                Err(Refusal::numbers(
                     ErrorCode::StaleEpoch,
                     expected,
                     found,
                     message,
-                )))
+                ))
             }
             Verdict::Unknown => {
                 let message = format!("producer {id} is not registered or was forgotten");
-                Err(Some(Refusal::new(ErrorCode::UnknownProducer, message)))
+                Err(Refusal::new(ErrorCode::UnknownProducer, message))
             }
         }
     }

@@ -123,10 +123,8 @@ impl Replica {
     ) -> Result<(), Fatal> {
         match log.has_room_for_control(CONFIGURATION_BYTES_MAX) {
             Ok(()) => {}
-            Err(LogRefusal::Failed(reason)) => return Err(Fatal { reason }),
             Err(refusal) => {
-                let code = code_of_room(&refusal);
-                self.refuse(reply, Refusal::new(code, refusal.to_string()));
+                self.refuse(reply, refusal_of_room(refusal)?);
                 return Ok(());
             }
         }
@@ -351,12 +349,15 @@ impl Replica {
     }
 }
 
-pub(super) fn code_of_room(refusal: &LogRefusal) -> ErrorCode {
-    match refusal {
+/// What a log without room tells whoever asked. A log that failed tells nobody: the node stops, clients see their
+/// connections break, and ask the others.
+pub(super) fn refusal_of_room(refusal: LogRefusal) -> Result<Refusal, Fatal> {
+    let code = match &refusal {
         LogRefusal::Full { .. } => ErrorCode::Busy,
         LogRefusal::NoSpace => ErrorCode::DiskFull,
-        LogRefusal::Failed(_) => ErrorCode::StorageFailed,
-    }
+        LogRefusal::Failed(_) => return Err(refusal.into()),
+    };
+    Ok(Refusal::new(code, refusal.to_string()))
 }
 
 fn promote(target: &mut Configuration, id: NodeId) {

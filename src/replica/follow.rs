@@ -2,7 +2,7 @@
 
 use drave_batch::control::{LogCreated, ProducerRegistered};
 use drave_batch::wire::AppendEntries;
-use drave_batch::{BatchRef, Batches, DecodeError, EntryKind};
+use drave_batch::{BatchRef, Batches, DecodeError, EntryKind, LogChange, decode_together};
 use thiserror::Error;
 
 use super::append::entry_bytes;
@@ -101,6 +101,8 @@ fn check_control(batch: &BatchRef<'_>) -> Result<(), DecodeError> {
         EntryKind::Configuration => decode_members(batch.body()).map(|_| ()),
         EntryKind::LogCreate => LogCreated::decode(batch.body()).map(|_| ()),
         EntryKind::ProducerRegister => ProducerRegistered::decode(batch.body()).map(|_| ()),
+        EntryKind::LogChange => LogChange::decode(batch.body()).map(|_| ()),
+        EntryKind::Together => decode_together(&batch.header, batch.body()).map(|_| ()),
         _ => Ok(()),
     }
 }
@@ -174,7 +176,7 @@ impl Replica {
                     found,
                 });
             }
-            if header.kind == EntryKind::Data {
+            if matches!(header.kind, EntryKind::Data | EntryKind::Together) {
                 content = Content::Records;
             } else if content == Content::Nothing {
                 content = Content::ControlOnly;

@@ -10,18 +10,24 @@
 mod append;
 mod catalogue;
 mod change;
+mod disk;
 mod follow;
+mod hand_over;
 mod hard_state;
 mod log;
 mod members;
 mod outputs;
 mod pending;
 mod producers;
+mod quota;
 mod refusals;
 mod restore;
+mod retention;
+mod rules;
 mod seq_index;
 mod snapshot;
 mod tables;
+mod together;
 mod transfer;
 mod trim;
 
@@ -31,18 +37,28 @@ use drave_batch::{BatchHeader, EntryKind};
 
 pub use catalogue::{Catalogue, LogState};
 pub use follow::{AppendProblem, AppendTaken};
-pub use hard_state::HardStateRecord;
+pub use hand_over::{
+    DiskReport, DiskState, HandOverOrder, HandOverReason, RETRY_US as HAND_OVER_RETRY_US,
+    SLOW_QUIET_US as HAND_OVER_SLOW_QUIET_US, STUCK_QUIET_US as HAND_OVER_STUCK_QUIET_US,
+};
+pub use hard_state::{HardStateRecord, LogCut};
 pub use log::{EntryLog, LogRefusal};
 pub use outputs::{Answer, Fatal, Now, Outputs, Refusal, ReplyTo};
+pub(crate) use quota::{Bucket, used_up};
 pub use restore::{RestoreBase, RestoreProblem, Restorer};
-pub use seq_index::SeqIndex;
+pub use rules::LogRules;
+pub(crate) use rules::closed;
+pub use seq_index::{Mark, SeqIndex};
 pub use snapshot::{SnapshotPlan, SnapshotProblem, SnapshotTaken, StateSnapshot};
 
 use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{self, Control, Durable, Effect, EntryId, Message, NodeId, Raft, RoleKind};
 use change::PendingChange;
+use hand_over::HandOver;
+use quota::Quotas;
 use refusals::Refusals;
-use snapshot::{Receiving, Sending, Snapshots};
+use retention::Looks;
+use snapshot::{Receiving, ReceivingPause, Sending, Snapshots};
 use tables::{READS_WAITING_MAX, Tables};
 use transfer::PendingTransfer;
 
@@ -108,10 +124,14 @@ pub struct Replica {
     /// Whom the configuration being proposed adds.
     joining: Option<Member>,
     transfer: Option<PendingTransfer>,
+    hand_over: HandOver,
     snapshots: Snapshots,
     sending: Sending,
     receiving: Option<Receiving>,
+    receiving_pause: ReceivingPause,
     refusals: Refusals,
+    looks: Looks,
+    quotas: Quotas,
     /// What is to be done.
     pub outputs: Outputs,
 }
@@ -167,6 +187,8 @@ impl Replica {
             .next_deadline_us()
             .min(transfer_us)
             .min(sending_us)
+            .min(self.receiving_pause.deadline_us())
+            .min(self.retention_due_us())
     }
 
     /// Lets timers fire.
@@ -178,7 +200,10 @@ impl Replica {
             self.raft.postpone_election(now.mono_us);
         }
         self.tick_sending(now);
+        self.tick_receiving(now);
         self.raft.tick(now.mono_us);
+        self.drain_effects(now, log)?;
+        self.retain(now, log)?;
         self.drain_effects(now, log)
     }
 
@@ -199,6 +224,9 @@ impl Replica {
         message: Message,
         log: &mut impl EntryLog,
     ) -> Result<(), Fatal> {
+        if matches!(message, Message::TimeoutNow(_)) {
+            self.hand_over.lead_offered(now.mono_us);
+        }
         let makes_leader = matches!(message, Message::TimeoutNow(_) | Message::VoteReply(_));
         if makes_leader && !self.may_lead(log) {
             return Ok(());
@@ -341,6 +369,7 @@ impl Replica {
             } else {
                 self.raft.commit_index_durable()
             },
+            cut: None,
         }
     }
 
@@ -473,6 +502,7 @@ impl Replica {
         if role != RoleKind::Leader {
             self.tables.release_waiters(&mut self.outputs);
             self.release_change(now);
+            self.hand_over.lead_lost(now.mono_us);
             self.sending.clear();
         }
         self.leave_session(term, leader);
@@ -498,7 +528,16 @@ impl Replica {
             }
         };
         let header = BatchHeader::new(kind, &body, 0);
-        self.append_entry(now, id, header, &body, None, log)
+        match log.has_room_for_control(header.encoded_bytes()) {
+            Ok(()) => self.append_entry(now, id, header, &body, None, log),
+            Err(refusal @ LogRefusal::Failed(_)) => Err(refusal.into()),
+            // The disk filled up after the vote was won, or while members were being changed.
+            Err(refusal) => {
+                self.outputs.lead_given_up = Some(refusal);
+                self.raft.on_control_refused(id);
+                Ok(())
+            }
+        }
     }
 }
 

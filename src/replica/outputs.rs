@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use drave_batch::wire::{
-    Appended, ErrorCode, LeaderTransferred, LogInfo, MemberListed, ProducerOpened,
+    Appended, AppendedTogether, ErrorCode, LeaderTransferred, LogDescribed, LogInfo, MemberListed,
+    ProducerOpened,
 };
 use thiserror::Error;
 
@@ -33,8 +34,12 @@ pub struct ReplyTo {
 pub enum Answer {
     /// The batch is on stable storage on a majority.
     Appended(Appended),
+    /// The batches are.
+    AppendedTogether(AppendedTogether),
     /// The log exists, or is trimmed.
     Log(LogInfo),
+    /// The log is what it was to become.
+    Described(LogDescribed),
     /// The producer is registered.
     Producer(ProducerOpened),
     /// The configuration asked for is committed.
@@ -117,6 +122,8 @@ pub struct Outputs {
     pub reads_failed: Vec<u64>,
     /// Role changes, in order.
     pub roles: Vec<(RoleKind, u64, Option<NodeId>)>,
+    /// Why this node gave up the lead of its own accord, if it did since this was last taken.
+    pub lead_given_up: Option<LogRefusal>,
     /// [`super::Replica::members`] is not what it was: connections are to follow it.
     pub members_changed: bool,
     /// The log and its catalogue were replaced by a snapshot: what was read of them is to be looked up

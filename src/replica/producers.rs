@@ -178,6 +178,21 @@ impl Producers {
         }
     }
 
+    /// The answers to as many batches from this one on as were appended in its entry.
+    pub(super) fn answers_of_entry(
+        &self,
+        producer_id: u64,
+        sequence: u64,
+        index: u64,
+    ) -> impl Iterator<Item = FirstAnswer> {
+        let producer = self.by_id.get(&producer_id);
+        let answers = producer.into_iter().flat_map(move |producer| {
+            let at = sequence.saturating_sub(producer.answers_from) as usize;
+            producer.answers.iter().skip(at).copied()
+        });
+        answers.take_while(move |answer| answer.index == index)
+    }
+
     /// An entry of a producer was appended. Entries of producers that are not in the table (forgotten
     /// between append and apply) leave no trace.
     pub(super) fn appended(&mut self, producer_id: u64, sequence: u64, answer: FirstAnswer) {
@@ -211,17 +226,15 @@ impl Producers {
             self.by_applied.insert(index, producer_id);
         }
         producer.applied_index = index;
-        let found = producer
-            .answers
-            .binary_search_by_key(&index, |answer| answer.index);
-        if let Ok(position) = found {
+        let position = producer.answers_applied;
+        let next = producer.answers.get(position).map(|answer| answer.index);
+        assert!(
+            next.is_none_or(|next| next >= index),
+            "batches of a producer are applied in order"
+        );
+        if next == Some(index) {
             producer.answers_applied += 1;
             self.answers_total += 1;
-            assert_eq!(
-                position + 1,
-                producer.answers_applied,
-                "batches of a producer are applied in order"
-            );
             let sequence = producer.answers_from + position as u64;
             let keep_from = sequence.saturating_sub(unacked.into());
             while producer.answers_from < keep_from && producer.answers_applied > 1 {

@@ -23,7 +23,7 @@ pub(super) struct Refusals {
 
 impl Replica {
     /// Refuses a request if this node still leads, and says who is to be asked otherwise.
-    pub(super) fn refuse_for_good(
+    pub(crate) fn refuse_for_good(
         &mut self,
         now: Now,
         reply: ReplyTo,

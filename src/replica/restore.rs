@@ -4,6 +4,7 @@ use drave_batch::control::Members;
 use drave_batch::{BatchRef, DecodeError};
 use thiserror::Error;
 
+use super::hand_over::HandOver;
 use super::members::configuration_of;
 use super::snapshot::{Sending, Snapshots};
 use super::tables::Tables;
@@ -259,10 +260,14 @@ impl Restorer {
             change: None,
             joining: None,
             transfer: None,
+            hand_over: HandOver::default(),
             snapshots: Snapshots::restored(found, &self.damaged, &raft),
             sending: Sending::default(),
             receiving: None,
+            receiving_pause: super::snapshot::ReceivingPause::default(),
             refusals: super::refusals::Refusals::default(),
+            looks: super::retention::Looks::default(),
+            quotas: super::quota::Quotas::default(),
             raft,
             tables: self.tables,
             metas: Vec::new(),

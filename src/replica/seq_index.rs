@@ -1,36 +1,92 @@
-//! Where a log's records are in the group: a sparse map from seq to Raft index.
+//! Where a log's records are in the group: a sparse map from seq, and from append time, to Raft index.
 //!
 //! A mark is kept for a batch only when the group moved on by [`MARK_INDEXES`] entries since the last
-//! mark, so a reader scans at most that many headers to find a batch, and a log that fills the group
-//! alone costs one mark in as many batches.
+//! mark, or the log grew by [`MARK_BYTES`], so a reader scans at most that many headers to find a batch, and
+//! a log that fills the group alone costs one mark in as many batches or bytes.
+//!
+//! In a group of very many logs nearly every batch gets a mark. So that what they take is bounded, the marks of all
+//! logs are thinned when they are too many (`catalogue.rs`): both distances double, marks that are nearer than that to
+//! the one before them go, and readers scan further.
 
 use crate::raft::mutants::{Mutant, is_planted};
 
 /// Entries of the group between two marks of a log at least.
 const MARK_INDEXES: u64 = 512;
 
-/// One log's marks, ascending in seq and index.
+/// Bytes of a log between two marks of it at least, unless entries come first: what is given up by its size is
+/// given up at marks.
+const MARK_BYTES: u64 = 4 << 20;
+
+/// How often the distances double at most: then they are beyond any log's length.
+pub(super) const DOUBLINGS_MAX: u32 = 40;
+
+/// Where a batch is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Mark {
+    /// The seq of its first record.
+    pub seq: u64,
+    /// Its Raft index.
+    pub index: u64,
+    /// When it was appended, microseconds since 1970; 0 when that is not known, in what a version 1 snapshot held.
+    pub time_us: u64,
+    /// Bytes of all batches of the log before it.
+    pub bytes_before: u64,
+}
+
+/// One log's marks, ascending in seq and index, and never running back in time and bytes.
 #[derive(Clone, Debug, Default)]
 pub struct SeqIndex {
-    marks: Vec<(u64, u64)>,
-    last: Option<(u64, u64)>,
+    marks: Vec<Mark>,
+    last: Option<Mark>,
+    /// How often the distances between marks were doubled.
+    doublings: u32,
 }
 
 impl SeqIndex {
-    /// Records that the batch at `index` begins at `first_seq`. Calls ascend.
-    pub fn push(&mut self, first_seq: u64, index: u64) {
+    /// An index of no batches, whose distances are doubled so often.
+    pub(super) fn doubled(doublings: u32) -> Self {
+        Self {
+            doublings,
+            ..Self::default()
+        }
+    }
+
+    /// Doubles the distances until they were doubled so often, and forgets the marks that are nearer.
+    pub(super) fn thin(&mut self, doublings: u32) {
+        self.doublings = doublings;
+        let mut kept: Option<Mark> = None;
+        self.marks.retain(|mark| {
+            let is_kept = kept.is_none_or(|kept| is_far(&kept, mark, doublings));
+            if is_kept {
+                kept = Some(*mark);
+            }
+            is_kept
+        });
+        self.marks.shrink_to_fit();
+    }
+
+    /// Entries behind a mark in which all batches of the log are that come before the next mark. A batch without a
+    /// mark was less than the distance of its time behind one; that one, if it went, less than a later distance behind
+    /// another; and all of these distances together are less than twice the last.
+    fn reach(&self) -> u64 {
+        match self.doublings {
+            0 => MARK_INDEXES,
+            doublings => MARK_INDEXES << (doublings + 1),
+        }
+    }
+
+    /// Records where the next batch is. Calls ascend.
+    pub fn push(&mut self, batch: Mark) {
         debug_assert!(
             self.last
-                .is_none_or(|last| last.0 < first_seq && last.1 < index)
+                .is_none_or(|last| last.seq < batch.seq && last.index < batch.index)
         );
-        if self
-            .marks
-            .last()
-            .is_none_or(|mark| mark.1 + MARK_INDEXES <= index)
-        {
-            self.marks.push((first_seq, index));
+        let doublings = self.doublings;
+        let last = self.marks.last();
+        if last.is_none_or(|mark| is_far(mark, &batch, doublings)) {
+            self.marks.push(batch);
         }
-        self.last = Some((first_seq, index));
+        self.last = Some(batch);
     }
 
     /// The index range `[lo, hi)` to scan for the batch that holds `seq`: its first batch of this log
@@ -39,12 +95,55 @@ impl SeqIndex {
     #[must_use]
     pub fn locate(&self, seq: u64) -> Option<(u64, u64)> {
         let last = self.last?;
-        if seq >= last.0 {
-            return Some((last.1, last.1 + 1));
+        if seq >= last.seq {
+            return Some((last.index, last.index + 1));
         }
-        let after = self.marks.partition_point(|mark| mark.0 <= seq);
-        let lo = self.marks.get(after.checked_sub(1)?)?.1;
-        Some((lo, self.scan_end(after, lo, last.1)))
+        let after = self.marks.partition_point(|mark| mark.seq <= seq);
+        let lo = self.marks.get(after.checked_sub(1)?)?.index;
+        Some((lo, self.scan_end(after, lo, last.index)))
+    }
+
+    /// The seq to look from for the first batch appended at `time_us` or after it: no batch before it was, and it
+    /// is found before the next mark, or is that. `None` when no batch held was appended as late.
+    #[must_use]
+    pub fn locate_time(&self, time_us: u64) -> Option<u64> {
+        let last = self.last.filter(|last| last.time_us >= time_us)?;
+        let mut later = self.marks.partition_point(|mark| mark.time_us < time_us);
+        if is_planted(Mutant::SearchBehindMark) {
+            later = (later + 1).min(self.marks.len());
+        }
+        let before = later.checked_sub(1).map(|at| self.marks[at]);
+        // Of a mark without a time nothing follows for those before it, which have none either.
+        let from = before.filter(|mark| mark.time_us > 0);
+        let from = from.or(self.marks.first().copied()).unwrap_or(last);
+        Some(from.seq)
+    }
+
+    /// Bytes of the batches that were there before the one that holds `seq`, or before the last mark that is not
+    /// behind it; `None` when no batch is held.
+    #[must_use]
+    pub fn bytes_before(&self, seq: u64) -> Option<u64> {
+        let last = self.last?;
+        if seq >= last.seq {
+            return Some(last.bytes_before);
+        }
+        let after = self.marks.partition_point(|mark| mark.seq <= seq);
+        let mark = self.marks.get(after.saturating_sub(1))?;
+        Some(mark.bytes_before)
+    }
+
+    /// The seq of the last mark with at most so many bytes before it.
+    pub(super) fn mark_with_bytes_before(&self, bytes_max: u64) -> Option<u64> {
+        let beyond = self
+            .marks
+            .partition_point(|mark| mark.bytes_before <= bytes_max);
+        Some(self.marks.get(beyond.checked_sub(1)?)?.seq)
+    }
+
+    /// The seq of the last mark whose batch was appended at this time or before it: all before it were too.
+    pub(super) fn mark_appended_by(&self, time_us: u64) -> Option<u64> {
+        let later = self.marks.partition_point(|mark| mark.time_us <= time_us);
+        Some(self.marks.get(later.checked_sub(1)?)?.seq)
     }
 
     /// The range to scan after everything below `index` was: from the first place at or above it where
@@ -52,35 +151,35 @@ impl SeqIndex {
     #[must_use]
     pub fn resume(&self, index: u64) -> Option<(u64, u64)> {
         let last = self.last?;
-        if index > last.1 {
+        if index > last.index {
             return None;
         }
-        let after = self.marks.partition_point(|mark| mark.1 <= index);
-        let (lo, after) = match after.checked_sub(1).map(|at| self.marks[at].1) {
-            Some(mark) if index < mark + MARK_INDEXES => (index, after),
+        let after = self.marks.partition_point(|mark| mark.index <= index);
+        let (lo, after) = match after.checked_sub(1).map(|at| self.marks[at].index) {
+            Some(mark) if index < mark + self.reach() => (index, after),
             // Past the reach of the mark before: this log's next batch is the next mark, or the last.
             _ => match self.marks.get(after) {
-                Some(mark) => (mark.1, after + 1),
-                None => (last.1, after),
+                Some(mark) => (mark.index, after + 1),
+                None => (last.index, after),
             },
         };
-        Some((lo, self.scan_end(after, lo, last.1)))
+        Some((lo, self.scan_end(after, lo, last.index)))
     }
 
-    /// A mark's reach ends before the next mark, after [`MARK_INDEXES`] entries, or with the log.
+    /// A mark's reach ends before the next mark, after so many entries, or with the log.
     fn scan_end(&self, after: usize, lo: u64, last: u64) -> u64 {
-        let next_mark = self.marks.get(after).map_or(u64::MAX, |mark| mark.1);
+        let next_mark = self.marks.get(after).map_or(u64::MAX, |mark| mark.index);
         let reach = self
             .marks
             .get(after.wrapping_sub(1))
-            .map_or(lo, |mark| mark.1)
-            + MARK_INDEXES;
+            .map_or(lo, |mark| mark.index)
+            + self.reach();
         next_mark.min(reach.max(lo + 1)).min(last + 1)
     }
 
     /// Forgets marks that no record from `first_seq` on needs.
     pub(super) fn trim(&mut self, first_seq: u64) {
-        if let Some(last) = self.last.filter(|last| last.0 <= first_seq)
+        if let Some(last) = self.last.filter(|last| last.seq <= first_seq)
             && !is_planted(Mutant::TrimForgetsFirstBatch)
         {
             // It is the first one held from now on: what is needed never begins before it again, however
@@ -88,159 +187,64 @@ impl SeqIndex {
             self.marks = vec![last];
             return;
         }
-        let after = self.marks.partition_point(|mark| mark.0 <= first_seq);
+        let after = self.marks.partition_point(|mark| mark.seq <= first_seq);
         self.marks.drain(..after.saturating_sub(1));
     }
 
-    /// Seq and index of each mark: what a snapshot holds, with [`Self::last_batch`].
-    pub(super) fn mark_list(&self) -> &[(u64, u64)] {
+    /// The marks: what a snapshot holds, with [`Self::last_batch`].
+    pub(super) fn mark_list(&self) -> &[Mark] {
         &self.marks
     }
 
-    /// Seq and index of the last batch.
-    pub(super) fn last_batch(&self) -> Option<(u64, u64)> {
+    /// The last batch.
+    pub(super) fn last_batch(&self) -> Option<Mark> {
         self.last
     }
 
-    /// The index of these marks and this last batch; `None` when they are no index's.
-    pub(super) fn from_parts(marks: Vec<(u64, u64)>, last: Option<(u64, u64)>) -> Option<Self> {
+    /// The index of these marks and this last batch, the distances doubled so often; `None` when they are no
+    /// index's.
+    pub(super) fn from_parts(marks: Vec<Mark>, last: Option<Mark>, doublings: u32) -> Option<Self> {
+        let follows = |one: &Mark, other: &Mark| {
+            one.seq < other.seq
+                && one.index < other.index
+                && one.time_us <= other.time_us
+                && one.bytes_before <= other.bytes_before
+        };
         let ascend = marks.windows(2).all(|pair| {
-            pair[0].0 < pair[1].0 && pair[0].1.saturating_add(MARK_INDEXES) <= pair[1].1
+            follows(&pair[0], &pair[1]) && is_far(&pair[0], &pair[1], doublings.min(DOUBLINGS_MAX))
         });
+        // As `reach` has it.
+        let beyond = match doublings {
+            0 => 0,
+            doublings => doublings + 1,
+        };
         let ends = match (marks.last(), last) {
             (None, None) => true,
             (Some(mark), Some(last)) => {
-                *mark == last
-                    || (mark.0 < last.0
-                        && mark.1 < last.1
-                        && last.1 < mark.1.saturating_add(MARK_INDEXES))
+                *mark == last || (follows(mark, &last) && !is_far(mark, &last, beyond))
             }
             _ => false,
         };
-        (ascend && ends).then_some(Self { marks, last })
+        let is_index = doublings <= DOUBLINGS_MAX && ascend && ends;
+        is_index.then_some(Self {
+            marks,
+            last,
+            doublings,
+        })
     }
 
-    /// Marks held: what it costs, at 16 bytes each.
+    /// Marks held: what it costs, at 32 bytes each.
     #[must_use]
     pub fn marks(&self) -> usize {
         self.marks.len()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Reads a whole log through the index as a reader does, and counts the headers looked at.
-    fn walk(batches: &[(u64, u64)], index: &SeqIndex, seq: u64) -> (Vec<u64>, u64) {
-        let (mut found, mut looked) = (Vec::new(), 0);
-        let mut range = index.locate(seq);
-        while let Some((lo, hi)) = range {
-            assert!(lo < hi, "a range is never empty");
-            looked += hi - lo;
-            found.extend(
-                batches
-                    .iter()
-                    .filter(|b| (lo..hi).contains(&b.1))
-                    .map(|b| b.0),
-            );
-            range = index.resume(hi);
-        }
-        (found, looked)
-    }
-
-    proptest! {
-        #[test]
-        fn every_batch_from_a_seq_on_is_found_once(
-            steps in proptest::collection::vec((1u64..5, 1u64..1500), 1..200),
-            pick in 0usize..200,
-        ) {
-            let mut index = SeqIndex::default();
-            let mut batches = Vec::new();
-            let (mut seq, mut at) = (0, 0);
-            for (records, gap) in steps {
-                at += gap;
-                index.push(seq, at);
-                batches.push((seq, at));
-                seq += records;
-            }
-            let from = batches[pick % batches.len()];
-            let (found, looked) = walk(&batches, &index, from.0);
-            let expected: Vec<u64> = batches.iter().filter(|b| b.0 >= from.0).map(|b| b.0).collect();
-            prop_assert!(found.ends_with(&expected), "{found:?} {expected:?}");
-            prop_assert!(found.windows(2).all(|w| w[0] < w[1]));
-            prop_assert!(looked <= (expected.len() as u64 + 1) * MARK_INDEXES);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_trim_loses_nothing_that_is_kept(
-            steps in proptest::collection::vec((1u64..5, 1u64..1500), 1..200),
-            pick in 0usize..200,
-        ) {
-            let mut index = SeqIndex::default();
-            let mut batches = Vec::new();
-            let (mut seq, mut at) = (0, 0);
-            for (records, gap) in steps {
-                at += gap;
-                index.push(seq, at);
-                batches.push((seq, at));
-                seq += records;
-            }
-            let kept = pick % batches.len();
-            index.trim(batches[kept].0);
-            let (found, _) = walk(&batches, &index, batches[kept].0);
-            let expected: Vec<u64> = batches[kept..].iter().map(|b| b.0).collect();
-            prop_assert!(found.ends_with(&expected), "{found:?} {expected:?}");
-            let copy = SeqIndex::from_parts(index.mark_list().to_vec(), index.last_batch()).unwrap();
-            prop_assert_eq!(walk(&batches, &copy, batches[kept].0).0, found);
-        }
-    }
-
-    #[test]
-    fn parts_that_are_no_index_are_refused() {
-        for (marks, last) in [
-            (vec![], Some((1, 1))),
-            (vec![(1, 1)], None),
-            (vec![(1, 1), (2, 2)], Some((2, 2))),
-            (vec![(5, 1), (4, 1000)], Some((4, 1000))),
-            (vec![(1, 1)], Some((9, 1000))),
-        ] {
-            assert!(
-                SeqIndex::from_parts(marks.clone(), last).is_none(),
-                "{marks:?} {last:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_needed_never_moves_back_when_batches_follow_a_trim() {
-        let mut index = SeqIndex::default();
-        for at in 0..40 {
-            index.push(at * 10, 100 + at);
-        }
-        index.trim(395);
-        assert_eq!(index.locate(395), Some((139, 140)));
-        index.push(400, 150);
-        assert_eq!(index.locate(395).unwrap().0, 139);
-        let marks = index.mark_list().to_vec();
-        assert!(SeqIndex::from_parts(marks, index.last_batch()).is_some());
-    }
-
-    #[test]
-    fn an_empty_log_has_nothing() {
-        assert_eq!(SeqIndex::default().locate(0), None);
-        assert_eq!(SeqIndex::default().resume(0), None);
-    }
-
-    #[test]
-    fn a_log_alone_costs_one_mark_in_many_batches() {
-        let mut index = SeqIndex::default();
-        for at in 0..10 * MARK_INDEXES {
-            index.push(at, at + 1);
-        }
-        assert_eq!(index.marks(), 10);
-    }
+/// Whether a batch gets a mark of its own behind this one, when the distances were doubled so often.
+fn is_far(mark: &Mark, batch: &Mark, doublings: u32) -> bool {
+    mark.index.saturating_add(MARK_INDEXES << doublings) <= batch.index
+        || mark.bytes_before.saturating_add(MARK_BYTES << doublings) <= batch.bytes_before
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 
 use drave_batch::control::{LogCreated, Members, ProducerRegistered};
 use drave_batch::wire::{Appended, ErrorCode, ProducerOpened};
-use drave_batch::{BatchHeader, EntryKind, encoded_bytes};
+use drave_batch::{BatchHeader, EntryKind, LogChange, encoded_bytes};
 
 use super::catalogue::Catalogue;
 use super::members::{MemberTable, configuration_of, decode_members};
 use super::pending::{PendingEntries, PendingEntry, Waiter, Waiters};
 use super::producers::{ANSWERS_MAX, FirstAnswer, Producers};
+use super::rules::ChangeInFlight;
+use super::together::TogetherInFlight;
 use super::{Answer, Fatal, Outputs, Refusal, ReplyTo, StateSnapshot};
 use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{Configuration, EntryId};
@@ -54,6 +56,10 @@ pub(super) struct Tables {
     pub waiters: Waiters,
     /// Ascending by index.
     pub trims: VecDeque<TrimInFlight>,
+    /// Ascending by index.
+    pub changes: VecDeque<ChangeInFlight>,
+    /// Ascending by index.
+    pub togethers: VecDeque<TogetherInFlight>,
     /// Every index at or below it is applied. Invariant: whenever a call to the replica returns, its index
     /// equals the core's commit index.
     pub applied: Applied,
@@ -75,6 +81,8 @@ impl Tables {
             pending: PendingEntries::new(1),
             waiters: Waiters::default(),
             trims: VecDeque::new(),
+            changes: VecDeque::new(),
+            togethers: VecDeque::new(),
             applied: Applied::default(),
             append_time_us: 0,
             base_index: 0,
@@ -88,7 +96,7 @@ impl Tables {
         let mut producers = Producers::new(producers_max, ANSWERS_MAX);
         producers.restore(&snapshot.producers);
         Self {
-            catalogue: Catalogue::restored(&snapshot.logs),
+            catalogue: Catalogue::restored(&snapshot.logs, snapshot.mark_doublings),
             producers,
             members,
             pending: PendingEntries::new(snapshot.last.index + 1),
@@ -128,6 +136,7 @@ impl Tables {
         let mut configuration = None;
         match header.kind {
             EntryKind::Data => self.data_appended(header)?,
+            EntryKind::Together => self.together_appended(header, body)?,
             EntryKind::LogCreate => {
                 let created = LogCreated::decode(body).map_err(undecodable)?;
                 self.catalogue.appended(&created.name, header.index);
@@ -142,6 +151,10 @@ impl Tables {
                 configuration = Some(decoded);
             }
             EntryKind::LogTrim => self.trim_appended(header)?,
+            EntryKind::LogChange => {
+                let change = LogChange::decode(body).map_err(undecodable)?;
+                self.change_appended(header, change)?;
+            }
             _ => {}
         }
         self.append_time_us = self.append_time_us.max(header.append_time_us);
@@ -154,7 +167,7 @@ impl Tables {
         Ok(configuration)
     }
 
-    fn data_appended(&mut self, header: &BatchHeader) -> Result<(), Fatal> {
+    pub(super) fn data_appended(&mut self, header: &BatchHeader) -> Result<(), Fatal> {
         let Some(state) = self.catalogue.log_mut(header.log_id) else {
             return Err(no_such_log(header));
         };
@@ -207,13 +220,10 @@ impl Tables {
     pub(super) fn truncate(&mut self, from_index: u64) {
         while let Some((index, entry)) = self.pending.pop_truncated(from_index) {
             match entry.kind {
+                EntryKind::Together => self.truncate_together(index, &entry),
                 EntryKind::Data => {
-                    if let Some(state) = self.catalogue.log_mut(entry.log_id) {
-                        state.tail_seq -= u64::from(entry.record_count);
-                    }
-                    if entry.producer_id != 0 && !is_planted(Mutant::TruncationKeepsAnswer) {
-                        self.producers.truncated(entry.producer_id, index);
-                    }
+                    let (log_id, records) = (entry.log_id, entry.record_count);
+                    self.truncate_data(log_id, records, entry.producer_id, index);
                 }
                 _ if is_planted(Mutant::TruncationKeepsCreation) => {}
                 EntryKind::LogCreate => self.catalogue.truncated(index),
@@ -223,6 +233,23 @@ impl Tables {
         }
         self.members.truncate_from(from_index);
         self.trims.retain(|trim| trim.index < from_index);
+        self.truncate_changes(from_index);
+    }
+
+    /// The last batch of a log and of its producer, in the entry at `index`, is truncated.
+    pub(super) fn truncate_data(
+        &mut self,
+        log_id: u64,
+        record_count: u32,
+        producer_id: u64,
+        index: u64,
+    ) {
+        if let Some(state) = self.catalogue.log_mut(log_id) {
+            state.tail_seq -= u64::from(record_count);
+        }
+        if producer_id != 0 && !is_planted(Mutant::TruncationKeepsAnswer) {
+            self.producers.truncated(producer_id, index);
+        }
     }
 
     /// Applies everything up to `commit_index` and answers whoever waited for it.
@@ -264,6 +291,7 @@ impl Tables {
         match entry.kind {
             _ if skipped => {}
             EntryKind::Data => self.apply_data(id, entry, waiters, outputs),
+            EntryKind::Together => self.apply_together(id, entry, waiters, outputs),
             EntryKind::LogCreate => {
                 let state = self.catalogue.created(id.index);
                 for waiter in waiters.drain(..) {
@@ -286,6 +314,7 @@ impl Tables {
             }
             EntryKind::Configuration => self.members.apply(id.index),
             EntryKind::LogTrim => self.apply_trim(id.index, waiters, outputs),
+            EntryKind::LogChange => self.apply_change(id.index, entry.log_id, waiters, outputs),
             _ => {}
         }
         let bytes = encoded_bytes(entry.body_len) as u64;
@@ -304,13 +333,18 @@ impl Tables {
         waiters: &mut Vec<Waiter>,
         outputs: &mut Outputs,
     ) {
-        let Some(state) = self.catalogue.log_mut(entry.log_id) else {
+        // It was checked to continue the log when it was appended.
+        let bytes = encoded_bytes(entry.body_len) as u64;
+        let first_seq = self.catalogue.committed(
+            entry.log_id,
+            entry.record_count,
+            bytes,
+            id.index,
+            entry.append_time_us,
+        );
+        let Some(first_seq) = first_seq else {
             return;
         };
-        // It was checked to continue the log when it was appended.
-        let first_seq = state.next_seq;
-        state.next_seq += u64::from(entry.record_count);
-        state.index.push(first_seq, id.index);
         if outputs.advanced.last() != Some(&entry.log_id) {
             outputs.advanced.push(entry.log_id);
         }
@@ -344,6 +378,24 @@ impl Tables {
                 let info = state.info(false);
                 outputs.replies.push((waiter.reply, Answer::Log(info)));
             }
+        }
+    }
+
+    fn apply_change(
+        &mut self,
+        index: u64,
+        log_id: u64,
+        waiters: &mut Vec<Waiter>,
+        outputs: &mut Outputs,
+    ) {
+        let Some(described) = self.change_applied(index) else {
+            return;
+        };
+        // Who tails the log hears of it.
+        outputs.advanced.push(log_id);
+        for waiter in waiters.drain(..) {
+            let answer = Answer::Described(described.clone());
+            outputs.replies.push((waiter.reply, answer));
         }
     }
 
@@ -386,7 +438,7 @@ impl Tables {
     }
 }
 
-fn no_such_log(header: &BatchHeader) -> Fatal {
+pub(super) fn no_such_log(header: &BatchHeader) -> Fatal {
     Fatal {
         reason: format!(
             "entry {}: log {} does not exist",

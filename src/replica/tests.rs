@@ -3,18 +3,26 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use drave_batch::control::{Member, MemberRole, Members};
-use drave_batch::wire::{self, Append, Appended, EXPECT_SEQ_NONE, ErrorCode};
+use drave_batch::wire::{self, Append, Appended, EXPECT_SEQ_NONE, ErrorCode, FENCE_NONE};
 use drave_batch::{BatchHeader, BatchRef, BodyBuilder, EntryKind};
 
 use super::*;
 use disk::MemoryLog;
 
 mod appends;
+mod descriptions;
 mod disk;
 mod edges;
+mod endings;
+mod fences;
+mod hand_overs;
 mod holes;
 mod members;
+mod pauses;
+mod quotas;
+mod retention;
 mod snapshots;
+mod together;
 mod transfers;
 mod trims;
 
@@ -294,9 +302,13 @@ impl Cluster {
             moved = true;
         }
         if let Some((last, bytes)) = replica.outputs.store_snapshot.take() {
-            log.snapshots.insert(last.index, bytes);
-            let last = Durable::attest(last);
-            replica.on_snapshot_durable(now, last, log).unwrap();
+            if log.refuses_snapshots {
+                replica.on_snapshot_not_durable(self.now, last);
+            } else {
+                log.snapshots.insert(last.index, bytes);
+                let last = Durable::attest(last);
+                replica.on_snapshot_durable(now, last, log).unwrap();
+            }
             moved = true;
         }
         if replica.snapshot_due() {
@@ -437,8 +449,12 @@ fn batch(log_id: u64, producer_id: u64, sequence: u64, records: &[&[u8]]) -> (Ap
         producer_seq: sequence,
         ..BatchHeader::new(EntryKind::Data, &body, count)
     };
-    let expect_seq = EXPECT_SEQ_NONE;
-    (Append { header, expect_seq }, body)
+    let append = Append {
+        header,
+        expect_seq: EXPECT_SEQ_NONE,
+        fence: FENCE_NONE,
+    };
+    (append, body)
 }
 
 fn appended(answer: Answer) -> Appended {

@@ -3,6 +3,7 @@
 use drave_batch::wire::ErrorCode;
 use drave_batch::{BatchHeader, EntryKind};
 
+use super::rules::DELETION_IN_FLIGHT;
 use super::{Answer, EntryLog, Fatal, Now, Refusal, Replica, ReplyTo};
 
 impl Replica {
@@ -33,6 +34,10 @@ impl Replica {
                 log,
             );
         };
+        if state.tail_rules.is_deleted {
+            self.refuse(reply, Refusal::new(ErrorCode::Busy, DELETION_IN_FLIGHT));
+            return Ok(());
+        }
         if first_seq <= state.first_seq && self.tables.catalogue.log(log_id).is_some() {
             let answer = Answer::Log(state.info(false));
             self.outputs.replies.push((reply, answer));

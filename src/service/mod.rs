@@ -3,22 +3,25 @@
 //! It owns who waits for a linearizable read and who tails what. It does not decide duplicates or
 //! conditions (the replica does) and does not move bytes (the node and `drave-net` do).
 
+mod quota;
 mod reads;
 mod rounds;
 mod scan;
+mod seek;
 mod status;
 mod tails;
 
 use std::time::Instant;
 
-use drave_batch::DecodeError;
 use drave_batch::wire::{self, ErrorCode, Message, MessageKind, decode_head};
+use drave_batch::{DecodeError, Quota};
 use drave_net::frame::Frame;
 use drave_net::{ConnId, Net};
 
-use crate::node::{GroupLog, Helper, JobKey};
+use crate::node::{GroupLog, Helper, JobKey, Latency};
 use crate::raft::NodeId;
 use crate::replica::{Answer, Fatal, Now, Refusal, Replica, ReplyTo};
+use quota::{Asked, ClientQuotas};
 use reads::Reads;
 use rounds::{After, Budget, Outgoing, Rounds};
 pub(crate) use status::{NodeFacts, role_name};
@@ -40,6 +43,17 @@ pub(crate) enum Served {
     Closing,
 }
 
+/// The answer about a log that is not there.
+fn absent(what: &str) -> Refusal {
+    Refusal::new(ErrorCode::LogNotFound, format!("no {what}"))
+}
+
+/// The answer about a log that was there when the request came.
+fn deleted(log_id: u64) -> Refusal {
+    let message = format!("log {log_id} was deleted");
+    Refusal::new(ErrorCode::LogNotFound, message)
+}
+
 /// Everything a request may touch, lent for one turn of the node's loop.
 pub(crate) struct Context<'a> {
     pub now: Now,
@@ -48,6 +62,7 @@ pub(crate) struct Context<'a> {
     pub log: &'a mut GroupLog,
     pub helper: &'a Helper,
     pub facts: &'a NodeFacts,
+    pub latency: &'a Latency,
 }
 
 impl Context<'_> {
@@ -70,15 +85,19 @@ impl Context<'_> {
         }
     }
 
-    /// Whether what is missing here is missing everywhere.
-    fn knows_what_is_committed(&self) -> bool {
-        self.replica.check_authority(self.now).is_ok()
-    }
-
-    /// The final answer about a log that is not here.
-    fn refuse_absent(&self, to: ReplyTo, what: &str) {
-        let refusal = Refusal::new(ErrorCode::LogNotFound, format!("no {what}"));
-        self.refuse(to, &refusal);
+    /// Refuses for good what may only be missing here: the leader after a quorum has confirmed that it leads,
+    /// another replica not at all, unless no later entry can change the answer.
+    fn refuse_if_confirmed(&mut self, to: ReplyTo, refusal: Refusal) -> Result<(), Fatal> {
+        if refusal.code == ErrorCode::Trimmed {
+            self.refuse(to, &refusal);
+        } else if self.replica.check_authority(self.now).is_ok() {
+            return self
+                .replica
+                .refuse_for_good(self.now, to, refusal, self.log);
+        } else {
+            self.refuse_unconfirmed(to);
+        }
+        Ok(())
     }
 
     /// The answer when it is not known what there is.
@@ -112,11 +131,13 @@ pub(crate) struct Service {
     tails: Tails,
     /// Whose turn it is among them.
     rounds: Rounds,
+    quotas: ClientQuotas,
 }
 
 impl Service {
-    pub(crate) fn new(tails_max: usize) -> Self {
+    pub(crate) fn new(tails_max: usize, client_quota: Quota) -> Self {
         Self {
+            quotas: ClientQuotas::new(client_quota),
             reads: Reads::new(),
             tails: Tails::new(tails_max),
             rounds: Rounds::default(),
@@ -148,7 +169,10 @@ impl Service {
             ),
             // The frame is whole; only what it asks for is too much.
             Err(DecodeError::TooLarge { what, limit, found })
-                if frame.header.kind == MessageKind::Append =>
+                if matches!(
+                    frame.header.kind,
+                    MessageKind::Append | MessageKind::AppendTogether
+                ) =>
             {
                 let message = format!("{what}: at most {limit} are taken, found {found}");
                 let refusal = Refusal::numbers(ErrorCode::TooLarge, limit, found, message);
@@ -174,9 +198,31 @@ impl Service {
         Ok(Some(match header.kind {
             MessageKind::Append => {
                 let request: wire::Append = decode_head(header, head)?;
+                let (body_len, record_count) =
+                    (request.header.body_len, request.header.record_count);
+                let asked = Asked {
+                    body_len,
+                    record_count,
+                };
+                if self.is_over_quota(context, to, [asked]) {
+                    return Ok(Some(Ok(())));
+                }
                 context
                     .replica
                     .append(now, to, &request, &frame.payload, context.log)
+            }
+            MessageKind::AppendTogether => {
+                let request: wire::AppendTogether = decode_head(header, head)?;
+                let asked = request.parts.iter().map(|part| Asked {
+                    body_len: part.body_len,
+                    record_count: part.record_count,
+                });
+                if self.is_over_quota(context, to, asked) {
+                    return Ok(Some(Ok(())));
+                }
+                context
+                    .replica
+                    .append_together(now, to, &request, &frame.payload, context.log)
             }
             MessageKind::LogCreate => {
                 let request: wire::LogCreate = decode_head(header, head)?;
@@ -199,14 +245,21 @@ impl Service {
                 let request = decode_head(header, head)?;
                 self.reads.list(context, &mut self.rounds, to, request)
             }
+            MessageKind::LogDescribe => {
+                let request = decode_head(header, head)?;
+                self.reads.describe(context, &mut self.rounds, to, request)
+            }
+            MessageKind::SeqAt => {
+                let request = decode_head(header, head)?;
+                self.reads.seq_at(context, &mut self.rounds, to, request)
+            }
             MessageKind::Read => {
                 let request = decode_head(header, head)?;
                 self.reads.read(context, &mut self.rounds, to, request)
             }
             MessageKind::TailStart => {
                 let request = decode_head(header, head)?;
-                self.tails.start(context, &mut self.rounds, to, &request);
-                Ok(())
+                self.tails.start(context, &mut self.rounds, to, &request)
             }
             MessageKind::TailCredit => {
                 let credit: wire::TailCredit = decode_head(header, head)?;
@@ -222,6 +275,12 @@ impl Service {
                 decode_head::<wire::Status>(header, head)?;
                 let status = status::status(context);
                 context.reply(to, &status, &[]);
+                Ok(())
+            }
+            MessageKind::Latency => {
+                decode_head::<wire::Latency>(header, head)?;
+                let told = context.latency.told(context.facts.node_id, now.mono_us);
+                context.reply(to, &told, &[]);
                 Ok(())
             }
             MessageKind::MemberList => {
@@ -255,8 +314,31 @@ impl Service {
                     .replica
                     .trim_log(now, to, log_id, first_seq, context.log)
             }
+            MessageKind::LogChangeRequest => {
+                let asked: wire::LogChangeRequest = decode_head(header, head)?;
+                context
+                    .replica
+                    .change_log(now, to, asked.log_id, asked.change, context.log)
+            }
             _ => return Ok(None),
         }))
+    }
+
+    /// Refuses what is beyond the client's quota. A node that does not lead appends nothing, and counts nothing.
+    fn is_over_quota(
+        &mut self,
+        context: &Context<'_>,
+        to: ReplyTo,
+        asked: impl IntoIterator<Item = Asked>,
+    ) -> bool {
+        if !context.replica.is_leader() {
+            return false;
+        }
+        let refusal = self.quotas.check(context.now.mono_us, to.connection, asked);
+        if let Some(refusal) = &refusal {
+            context.refuse(to, refusal);
+        }
+        refusal.is_some()
     }
 
     /// Carries the replica's answers and advances to clients, and goes on with reads and tails.
@@ -264,7 +346,9 @@ impl Service {
         for (to, answer) in std::mem::take(&mut context.replica.outputs.replies) {
             match answer {
                 Answer::Appended(appended) => context.reply(to, &appended, &[]),
+                Answer::AppendedTogether(appended) => context.reply(to, &appended, &[]),
                 Answer::Log(info) => context.reply(to, &info, &[]),
+                Answer::Described(described) => context.reply(to, &described, &[]),
                 Answer::Producer(opened) => context.reply(to, &opened, &[]),
                 Answer::Members(listed) => context.reply(to, &listed, &[]),
                 Answer::Transferred(transferred) => context.reply(to, &transferred, &[]),
@@ -347,6 +431,7 @@ impl Service {
 
     /// A client is gone.
     pub(crate) fn on_closed(&mut self, conn: ConnId) {
+        self.quotas.closed(conn);
         let mut keys = self.reads.on_closed(conn);
         keys.append(&mut self.tails.on_closed(conn));
         self.rounds

@@ -8,10 +8,11 @@ use drave_batch::{BODY_BYTES_MAX, encoded_bytes};
 use drave_net::ConnId;
 use drave_wal::{ReadError, Slices};
 
-use super::Context;
 use super::rounds::{After, FIRST_READ_KEY, KEY_STEP, Rounds};
 use super::scan::{Cursor, Found, Step};
-use crate::replica::{Fatal, Refusal, ReplyTo};
+use super::seek::{Seek, SeqAndTime};
+use super::{Context, absent, deleted};
+use crate::replica::{Fatal, LogState, Refusal, ReplyTo};
 
 /// Reads that may wait for their confirmation or their bytes.
 const READS_MAX: usize = 4096;
@@ -29,6 +30,8 @@ const READ_BYTES_MAX: usize =
 enum Request {
     Lookup(wire::LogLookup),
     List(wire::LogList),
+    Describe(wire::LogDescribe),
+    SeqAt(wire::SeqAt),
     Read(wire::Read),
 }
 
@@ -37,6 +40,8 @@ impl Request {
         let consistency = match self {
             Self::Lookup(lookup) => lookup.consistency,
             Self::List(list) => list.consistency,
+            Self::Describe(describe) => describe.consistency,
+            Self::SeqAt(at) => at.consistency,
             Self::Read(read) => read.consistency,
         };
         consistency == LOCAL_READ
@@ -48,6 +53,36 @@ struct Scan {
     cursor: Cursor,
     bytes_max: usize,
     found: Found,
+    /// What is wanted is a seq, and not the batches found on the way.
+    seek: Option<Seek>,
+}
+
+impl Scan {
+    /// Goes on with a search for a time, after a step of its cursor.
+    fn step_seek(&mut self, context: &Context<'_>, log: &LogState, step: Step) -> After {
+        let Some(seek) = &self.seek else {
+            return After::Done;
+        };
+        let is_end = match step {
+            Step::Cold(job) => return After::Cold(job),
+            Step::Gone { first_seq } => return self.seek_from(first_seq),
+            Step::Moved | Step::Full => false,
+            Step::End => true,
+        };
+        let found = seek.take(&mut self.found, log.first_seq);
+        if found.is_none() && !is_end {
+            return After::Again;
+        }
+        context.reply(self.to, &seq_found(log, found), &[]);
+        After::Done
+    }
+
+    /// What was to be looked at was trimmed meanwhile: the first record held is the next candidate.
+    fn seek_from(&mut self, first_seq: u64) -> After {
+        self.found = Found::default();
+        self.cursor = Cursor::new(self.cursor.log_id, first_seq);
+        After::Again
+    }
 }
 
 /// Reads under way.
@@ -91,6 +126,26 @@ impl Reads {
         self.begin(context, rounds, to, Request::List(request))
     }
 
+    pub(super) fn describe(
+        &mut self,
+        context: &mut Context<'_>,
+        rounds: &mut Rounds,
+        to: ReplyTo,
+        request: wire::LogDescribe,
+    ) -> Result<(), Fatal> {
+        self.begin(context, rounds, to, Request::Describe(request))
+    }
+
+    pub(super) fn seq_at(
+        &mut self,
+        context: &mut Context<'_>,
+        rounds: &mut Rounds,
+        to: ReplyTo,
+        request: wire::SeqAt,
+    ) -> Result<(), Fatal> {
+        self.begin(context, rounds, to, Request::SeqAt(request))
+    }
+
     pub(super) fn read(
         &mut self,
         context: &mut Context<'_>,
@@ -115,8 +170,9 @@ impl Reads {
             return Ok(());
         }
         let is_local = request.is_local();
-        // What is missing here may be elsewhere: "there is none" is said only when that is known.
-        if is_local && (context.knows_what_is_committed() || is_here(context, &request)) {
+        // What is missing here may be elsewhere, a leader too may have been replaced without knowing: "there is
+        // none" is said only after a round.
+        if is_local && is_here(context, &request) {
             self.serve(context, rounds, to, request);
             return Ok(());
         }
@@ -202,7 +258,7 @@ impl Reads {
         match request {
             Request::Lookup(lookup) => match context.replica.catalogue().log_named(&lookup.name) {
                 Some(log) => context.reply(to, &log.info(false), &[]),
-                None => context.refuse_absent(to, &format!("log named {}", lookup.name)),
+                None => context.refuse(to, &absent(&format!("log named {}", lookup.name))),
             },
             Request::List(list) => {
                 let count_max = (list.count_max as usize).clamp(1, LIST_MAX);
@@ -216,6 +272,11 @@ impl Reads {
                 drop(logs);
                 context.reply(to, &wire::LogListed { more, logs: page }, &[]);
             }
+            Request::Describe(asked) => match context.replica.catalogue().log_named(&asked.name) {
+                Some(log) => context.reply(to, &log.describe(), &[]),
+                None => context.refuse(to, &absent(&format!("log named {}", asked.name))),
+            },
+            Request::SeqAt(at) => self.start_seek(context, rounds, to, &at),
             Request::Read(read) => self.start_scan(context, rounds, to, &read),
         }
     }
@@ -228,13 +289,51 @@ impl Reads {
         read: &wire::Read,
     ) {
         let Some(log) = context.replica.catalogue().log(read.log_id) else {
-            context.refuse_absent(to, &format!("log {}", read.log_id));
+            context.refuse(to, &absent(&format!("log {}", read.log_id)));
             return;
         };
         if let Some(refusal) = out_of_range(read.from_seq, log.first_seq, log.next_seq) {
             context.refuse(to, &refusal);
             return;
         }
+        let scan = Scan {
+            to,
+            cursor: Cursor::new(read.log_id, read.from_seq),
+            bytes_max: (read.bytes_max as usize).clamp(1, READ_BYTES_MAX),
+            found: Found::default(),
+            seek: None,
+        };
+        self.add_scan(context, rounds, scan);
+    }
+
+    fn start_seek(
+        &mut self,
+        context: &mut Context<'_>,
+        rounds: &mut Rounds,
+        to: ReplyTo,
+        at: &wire::SeqAt,
+    ) {
+        let Some(log) = context.replica.catalogue().log(at.log_id) else {
+            context.refuse(to, &absent(&format!("log {}", at.log_id)));
+            return;
+        };
+        let (seek, cursor) = Seek::begin(log, at.time_us);
+        let Some(cursor) = cursor else {
+            context.reply(to, &seq_found(log, None), &[]);
+            return;
+        };
+        let scan = Scan {
+            to,
+            cursor,
+            bytes_max: READ_BYTES_MAX,
+            found: Found::default(),
+            seek: Some(seek),
+        };
+        self.add_scan(context, rounds, scan);
+    }
+
+    fn add_scan(&mut self, context: &mut Context<'_>, rounds: &mut Rounds, scan: Scan) {
+        let to = scan.to;
         if self.scans.len() >= READS_MAX {
             let message = format!("{READS_MAX} reads are under way already");
             context.refuse(to, &Refusal::new(ErrorCode::Busy, message));
@@ -242,12 +341,6 @@ impl Reads {
         }
         let key = self.next_key;
         self.next_key += KEY_STEP;
-        let scan = Scan {
-            to,
-            cursor: Cursor::new(read.log_id, read.from_seq),
-            bytes_max: (read.bytes_max as usize).clamp(1, READ_BYTES_MAX),
-            found: Found::default(),
-        };
         self.scans.insert(key, scan);
         self.begun(to);
         rounds.push(to.connection, key);
@@ -264,8 +357,15 @@ impl Reads {
             return After::Done;
         };
         let log = context.replica.catalogue().log(scan.cursor.log_id);
-        let log = log.expect("a log that was created stays");
+        let Some(log) = log else {
+            context.refuse(scan.to, &deleted(scan.cursor.log_id));
+            self.end_scan(key);
+            return After::Done;
+        };
         let (to, seq) = (scan.to, scan.cursor.seq);
+        if seq < log.first_seq && scan.seek.is_some() {
+            return scan.seek_from(log.first_seq);
+        }
         if seq < log.first_seq {
             context.refuse(to, &trimmed(seq, log.first_seq));
             self.end_scan(key);
@@ -285,6 +385,15 @@ impl Reads {
                 &mut scan.found,
             ),
         };
+        if scan.seek.is_some()
+            && let Ok(step) = step
+        {
+            let after = scan.step_seek(context, log, step);
+            if matches!(after, After::Done) {
+                self.end_scan(key);
+            }
+            return after;
+        }
         match step {
             Ok(Step::Moved) => return After::Again,
             Ok(Step::Cold(job)) => return After::Cold(job),
@@ -309,10 +418,24 @@ fn is_here(context: &Context<'_>, request: &Request) -> bool {
     let catalogue = context.replica.catalogue();
     match request {
         Request::Lookup(lookup) => catalogue.log_named(&lookup.name).is_some(),
+        Request::Describe(asked) => catalogue.log_named(&asked.name).is_some(),
+        Request::SeqAt(at) => catalogue.log(at.log_id).is_some(),
         Request::List(_) => true,
         Request::Read(read) => catalogue
             .log(read.log_id)
             .is_some_and(|log| read.from_seq <= log.next_seq),
+    }
+}
+
+/// The answer to who asked for the first record of a time.
+fn seq_found(log: &LogState, found: Option<SeqAndTime>) -> wire::SeqFound {
+    let (seq, time_us) = found.unwrap_or((log.next_seq, 0));
+    wire::SeqFound {
+        log_id: log.log_id,
+        first_seq: log.first_seq,
+        next_seq: log.next_seq,
+        seq,
+        time_us,
     }
 }
 

@@ -15,7 +15,7 @@ use super::CLIENT_QUEUE_BYTES_HIGH;
 
 /// Time that one turn of the loop spends on scans, give or take one step: an append, or a heartbeat,
 /// never waits for longer.
-const TURN_TIME_MAX: Duration = Duration::from_millis(2);
+const TURN_TIME_MAX: Duration = Duration::from_micros(500);
 
 /// Steps of one turn, whatever the time says.
 const TURN_STEPS_MAX: u32 = 1024;

@@ -1,14 +1,16 @@
 //! Finding one log's batches among the group's entries: a cursor that reads the group's log in steps.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use drave_batch::BatchHeader;
+use drave_batch::{BATCH_HEADER_BYTES, BatchHeader, EntryKind};
 use drave_wal::{ColdRead, Read, ReadError, Slices, Wal};
 
 use crate::replica::SeqIndex;
 
 /// Bytes of the group's log that one step looks through at most, so that a log with few records among
 /// many does not hold the thread.
-const SCAN_BYTES_MAX: usize = 1 << 20;
+const SCAN_BYTES_MAX: usize = 256 << 10;
 
 /// Where a reader of one log is.
 #[derive(Clone, Debug)]
@@ -130,19 +132,16 @@ impl Cursor {
                     return Step::Moved;
                 };
                 let end = at + header.encoded_bytes();
-                if header.log_id == self.log_id
-                    && header.record_count > 0
-                    && header.next_seq() > self.seq
-                {
-                    if header.first_seq > self.seq {
-                        return found.end_before(header.first_seq);
+                if let Some((batch, range)) = self.batch_in(&header, piece, at) {
+                    if batch.first_seq > self.seq {
+                        return found.end_before(batch.first_seq);
                     }
-                    if found.bytes > 0 && found.bytes + (end - at) > bytes_max {
+                    if found.bytes > 0 && found.bytes + range.len() > bytes_max {
                         found.full = true;
                         return Step::Full;
                     }
-                    found.push(piece, at, end);
-                    self.seq = header.next_seq();
+                    found.push(piece, range.start, range.end);
+                    self.seq = batch.next_seq();
                 }
                 self.index = header.index + 1;
                 at = end;
@@ -153,6 +152,36 @@ impl Cursor {
         } else {
             Step::Moved
         }
+    }
+}
+
+impl Cursor {
+    /// The wanted log's batch in the entry at `piece[at..]`, if it has one with records that are wanted: the entry
+    /// itself, or one of those appended together, of which there is at most one for each log.
+    fn batch_in(
+        &self,
+        header: &BatchHeader,
+        piece: &[u8],
+        at: usize,
+    ) -> Option<(BatchHeader, Range<usize>)> {
+        let is_wanted = |batch: &BatchHeader| {
+            batch.log_id == self.log_id && batch.record_count > 0 && batch.next_seq() > self.seq
+        };
+        if header.kind != EntryKind::Together {
+            let range = at..at + header.encoded_bytes();
+            return is_wanted(header).then(|| (header.clone(), range));
+        }
+        let mut at = at + BATCH_HEADER_BYTES;
+        let end = at + header.body_len as usize;
+        while at < end {
+            let (batch, _) = BatchHeader::decode(&piece[at..end]).ok()?;
+            let range = at..at + batch.encoded_bytes();
+            if is_wanted(&batch) {
+                return Some((batch, range));
+            }
+            at = range.end;
+        }
+        None
     }
 }
 

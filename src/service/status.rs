@@ -1,6 +1,6 @@
 //! What a node says of itself.
 
-use drave_batch::wire::{StatusMember, StatusReply};
+use drave_batch::wire::{ScrubStatus, StatusMember, StatusReply};
 
 use super::Context;
 use crate::raft::RoleKind;
@@ -14,6 +14,8 @@ pub(crate) struct NodeFacts {
     pub started_us: u64,
     /// What an operator should know; empty when all is well.
     pub fault: String,
+    /// How far the scrubber is.
+    pub scrub: ScrubStatus,
 }
 
 /// A role's name in status and logs.
@@ -58,5 +60,6 @@ pub(super) fn status(context: &Context<'_>) -> StatusReply {
                 address: member.address.clone(),
             })
             .collect(),
+        scrub: facts.scrub,
     }
 }

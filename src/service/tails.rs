@@ -9,11 +9,11 @@ use drave_batch::wire::{self, ErrorCode};
 use drave_net::ConnId;
 use drave_wal::{ReadError, Slices};
 
-use super::Context;
 use super::reads::{out_of_range, trimmed, unreadable};
 use super::rounds::{After, FIRST_TAIL_KEY, KEY_STEP, Rounds};
 use super::scan::{Cursor, Found, Step};
-use crate::replica::{Refusal, ReplyTo};
+use super::{Context, absent, deleted};
+use crate::replica::{Fatal, LogState, Refusal, ReplyTo, closed};
 
 /// Between signs of life to a reader that has nothing to be given.
 pub(crate) const KEEPALIVE_US: u64 = 500_000;
@@ -55,6 +55,31 @@ pub(super) struct Tails {
     by_log: HashMap<u64, HashSet<u64>>,
 }
 
+/// Why a reader cannot begin where it asks to, as far as this replica knows.
+fn no_such_place(context: &Context<'_>, request: &wire::TailStart) -> Option<Refusal> {
+    let Some(log) = context.replica.catalogue().log(request.log_id) else {
+        return Some(absent(&format!("log {}", request.log_id)));
+    };
+    // Elsewhere the log may have come further: the reader waits until it has come here.
+    let next_seq = if context.replica.is_leader() {
+        log.next_seq
+    } else {
+        u64::MAX
+    };
+    out_of_range(request.from_seq, log.first_seq, next_seq)
+}
+
+/// What a reader hears with each frame.
+fn tail_data(log: &LogState) -> wire::TailData {
+    wire::TailData {
+        log_id: log.log_id,
+        first_seq: log.first_seq,
+        next_seq: log.next_seq,
+        fence: log.rules.fence,
+        fence_seq: log.fence_seq,
+    }
+}
+
 impl Tails {
     pub(super) fn new(tails_max: usize) -> Self {
         Self {
@@ -69,32 +94,17 @@ impl Tails {
     /// Takes a reader; what it is given first is looked for in its turn.
     pub(super) fn start(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
         rounds: &mut Rounds,
         to: ReplyTo,
         request: &wire::TailStart,
-    ) {
-        let Some(log) = context.replica.catalogue().log(request.log_id) else {
-            if context.knows_what_is_committed() {
-                context.refuse_absent(to, &format!("log {}", request.log_id));
-            } else {
-                context.refuse_unconfirmed(to);
-            }
-            return;
-        };
-        // Elsewhere the log may have come further: the reader waits until it has come here.
-        let next_seq = if context.knows_what_is_committed() {
-            log.next_seq
-        } else {
-            u64::MAX
-        };
-        if let Some(refusal) = out_of_range(request.from_seq, log.first_seq, next_seq) {
-            context.refuse(to, &refusal);
-            return;
+    ) -> Result<(), Fatal> {
+        if let Some(refusal) = no_such_place(context, request) {
+            return context.refuse_if_confirmed(to, refusal);
         }
         if let Some(message) = self.has_no_place(to) {
             context.refuse(to, &Refusal::new(ErrorCode::Busy, message));
-            return;
+            return Ok(());
         }
         let key = self.next_key;
         self.next_key += KEY_STEP;
@@ -110,6 +120,7 @@ impl Tails {
         requests.insert(to.request_id, key);
         self.by_log.entry(request.log_id).or_default().insert(key);
         rounds.push(to.connection, key);
+        Ok(())
     }
 
     /// Why one more reader is not taken.
@@ -213,7 +224,10 @@ impl Tails {
             return After::Done;
         };
         let log = context.replica.catalogue().log(tail.cursor.log_id);
-        let log = log.expect("a log that was created stays");
+        let Some(log) = log else {
+            let refusal = deleted(tail.cursor.log_id);
+            return self.end(context, key, &refusal);
+        };
         if tail.cursor.seq < log.first_seq {
             let refusal = trimmed(tail.cursor.seq, log.first_seq);
             return self.end(context, key, &refusal);
@@ -228,11 +242,7 @@ impl Tails {
             }
         }
         let bytes_max = TAIL_BYTES_MAX.min(tail.credit_bytes as usize);
-        let data = wire::TailData {
-            log_id: log.log_id,
-            first_seq: log.first_seq,
-            next_seq: log.next_seq,
-        };
+        let data = tail_data(log);
         let step = match arrived {
             Some(Ok(slices)) => Ok(tail
                 .cursor
@@ -255,6 +265,9 @@ impl Tails {
             Ok(Step::End) => {
                 // Also when nothing was found: the reader hears that it has everything.
                 tail.send(context, &data);
+                if log.rules.is_closed {
+                    return self.end(context, key, &closed(log));
+                }
                 tail.state = State::CaughtUp;
                 After::Done
             }
@@ -283,12 +296,7 @@ impl Tails {
                 continue;
             };
             if !context.outgoing(tail.to.connection).is_full() {
-                let data = wire::TailData {
-                    log_id: log.log_id,
-                    first_seq: log.first_seq,
-                    next_seq: log.next_seq,
-                };
-                context.reply(tail.to, &data, &[]);
+                context.reply(tail.to, &tail_data(log), &[]);
             }
         }
     }

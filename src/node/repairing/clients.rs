@@ -25,16 +25,21 @@ impl Repairing {
             }
             MessageKind::TailCredit | MessageKind::TailStop => Ok(()),
             MessageKind::Append
+            | MessageKind::AppendTogether
             | MessageKind::LogCreate
             | MessageKind::ProducerOpen
             | MessageKind::LogLookup
             | MessageKind::LogList
+            | MessageKind::LogDescribe
+            | MessageKind::SeqAt
             | MessageKind::Read
             | MessageKind::TailStart
+            | MessageKind::Latency
             | MessageKind::MemberList
             | MessageKind::MemberChange
             | MessageKind::LeaderTransfer
-            | MessageKind::LogTrim => {
+            | MessageKind::LogTrim
+            | MessageKind::LogChangeRequest => {
                 self.net
                     .send(conn, GROUP_ID, request_id, &self.refusal(), &[])
             }

@@ -1,5 +1,6 @@
 //! State snapshots of a replica: when one is due, which are kept, where the log may begin after one.
 
+mod pause;
 mod receive;
 mod send;
 mod state;
@@ -8,6 +9,7 @@ pub use receive::{SnapshotProblem, SnapshotTaken};
 pub use send::SnapshotPlan;
 pub use state::StateSnapshot;
 
+pub(super) use pause::ReceivingPause;
 pub(super) use receive::Receiving;
 pub(super) use send::Sending;
 
@@ -36,6 +38,8 @@ pub(super) struct Snapshots {
     last_applied_bytes: u64,
     /// Bytes of the last one.
     last_bytes: u64,
+    /// One that was stored was lost, so another is due whatever was applied since.
+    is_wanted: bool,
     /// The one that the log was made to begin after: whatever it holds was given up then, also when the trim
     /// that said so is to be confirmed again after a restart.
     begins_after: Option<EntryId>,
@@ -84,11 +88,10 @@ impl Snapshots {
         let entries = tables.applied.id.index.saturating_sub(self.last_index);
         let bytes = tables.applied.bytes - self.last_applied_bytes;
         let is_long = entries >= config.snapshot_entries || bytes >= config.snapshot_log_bytes;
+        let has_grown = entries > 0 && is_long && bytes >= GROWTH_MIN * self.last_bytes;
         self.taken.is_none()
-            && entries > 0
             && tables.applied.id.index <= durable_index
-            && is_long
-            && bytes >= GROWTH_MIN * self.last_bytes
+            && (has_grown || self.is_wanted)
             && !tables.applied_configuration().voters.is_empty()
     }
 
@@ -133,6 +136,7 @@ impl Replica {
     pub fn take_snapshot(&mut self) -> StateSnapshot {
         let snapshot = StateSnapshot::of(self.config.group_id, &self.tables);
         self.snapshots.taken = Some(snapshot.last);
+        self.snapshots.is_wanted = false;
         self.snapshots.last_index = snapshot.last.index;
         self.snapshots.last_applied_bytes = self.tables.applied.bytes;
         self.snapshots.last_bytes = snapshot.encoded_bytes();
@@ -140,6 +144,12 @@ impl Replica {
             self.snapshots.keep(snapshot.last);
         }
         snapshot
+    }
+
+    /// Bytes that a snapshot of a leader may have here: a member that is configured alike refuses larger ones.
+    #[must_use]
+    pub fn snapshot_bytes_max(&self) -> u64 {
+        self.config.snapshot_bytes_max
     }
 
     /// The snapshot taken at `index` is durable: the log may begin after it, a peer may get it.
@@ -162,9 +172,12 @@ impl Replica {
         &self.snapshots.kept
     }
 
-    /// A stored snapshot cannot be read any more: it is not counted on.
+    /// A stored snapshot cannot be read any more: it is not counted on, and another one is due at once, which the log
+    /// may begin after.
     pub fn snapshot_lost(&mut self, id: EntryId) {
+        let count = self.snapshots.kept.len();
         self.snapshots.kept.retain(|kept| *kept != id);
+        self.snapshots.is_wanted |= self.snapshots.kept.len() < count;
     }
 
     /// The first index that the log may begin with, if that is further than now: right after a stored

@@ -93,13 +93,22 @@ pub(in super::super) struct Receiving {
 }
 
 impl Receiving {
-    fn reply(&self, next_offset: u64, installed: bool) -> SnapshotReply {
+    pub(super) fn last(&self) -> EntryId {
+        self.last
+    }
+
+    pub(super) fn from(&self) -> NodeId {
+        self.from
+    }
+
+    pub(super) fn reply(&self, next_offset: u64, installed: bool) -> SnapshotReply {
         SnapshotReply {
             term: self.term,
             session: self.session,
             snapshot_index: self.last.index,
             next_offset,
             installed,
+            pause_us: 0,
         }
     }
 
@@ -142,6 +151,19 @@ impl Replica {
                 snapshot_index: chunk.snapshot_index,
                 next_offset: chunk.total_bytes,
                 installed: true,
+                pause_us: 0,
+            };
+            self.outputs.snapshot_replies.push((from, reply));
+            return SnapshotTaken::Stepped;
+        }
+        if self.receiving_pause.in_force_us() > 0 {
+            let reply = SnapshotReply {
+                term: chunk.term,
+                session: chunk.session,
+                snapshot_index: chunk.snapshot_index,
+                next_offset: 0,
+                installed: false,
+                pause_us: self.receiving_pause.in_force_us(),
             };
             self.outputs.snapshot_replies.push((from, reply));
             return SnapshotTaken::Stepped;
@@ -255,9 +277,13 @@ impl Replica {
         });
     }
 
-    /// The snapshot that [`super::super::Outputs::store_snapshot`] gave out could not be stored.
-    pub fn on_snapshot_not_durable(&mut self, id: EntryId) {
-        self.receiving.take_if(|receiving| receiving.last == id);
+    /// The snapshot that [`super::super::Outputs::store_snapshot`] gave out could not be stored: the leader is told
+    /// to wait before it sends one again.
+    pub fn on_snapshot_not_durable(&mut self, now: Now, id: EntryId) {
+        let receiving = self.receiving.take_if(|receiving| receiving.last == id);
+        if let Some(receiving) = receiving {
+            self.pause_receiving(now, &receiving);
+        }
     }
 
     /// The snapshot that [`super::super::Outputs::store_snapshot`] gave out is durable: the log goes on
@@ -281,8 +307,11 @@ impl Replica {
             return Ok(());
         };
         match log.has_room_for_control(RESET_BYTES) {
-            // Nothing is lost: the leader sends it again when there is room.
-            Err(LogRefusal::NoSpace) => return Ok(()),
+            // Nothing is lost: the leader sends it again when there may be room.
+            Err(LogRefusal::NoSpace) => {
+                self.pause_receiving(now, &receiving);
+                return Ok(());
+            }
             Err(refusal @ LogRefusal::Failed(_)) => return Err(refusal.into()),
             Ok(()) | Err(LogRefusal::Full { .. }) => {}
         }
@@ -299,6 +328,7 @@ impl Replica {
             SnapshotOutcome::KeepLog => self.snapshots.keep(receiving.last),
             SnapshotOutcome::ResetLog => self.replace_log(snapshot, log)?,
         }
+        self.receiving_pause.end();
         let reply = receiving.reply(receiving.total_bytes, true);
         self.outputs.snapshot_replies.push((from, reply));
         self.drain_effects(now, log)

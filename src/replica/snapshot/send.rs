@@ -3,6 +3,7 @@
 use drave_batch::wire::SnapshotReply;
 
 use super::super::{EntryLog, Fatal, Now, Replica};
+use super::pause::SendingPauses;
 use crate::raft::{EntryId, NodeId, ProgressState};
 
 /// Chunks that may be sent and not yet acknowledged.
@@ -51,6 +52,7 @@ struct Session {
 #[derive(Debug, Default)]
 pub(in super::super) struct Sending {
     sessions: Vec<Session>,
+    pauses: SendingPauses,
     /// Never used twice in a term: this node leads in it once.
     last_number: u64,
 }
@@ -58,21 +60,23 @@ pub(in super::super) struct Sending {
 impl Sending {
     pub(in super::super) fn clear(&mut self) {
         self.sessions.clear();
+        self.pauses.clear();
     }
 
-    pub(super) fn lowest_index(&self) -> Option<u64> {
+    pub(in super::super) fn lowest_index(&self) -> Option<u64> {
         self.sessions
             .iter()
             .map(|session| session.snapshot.index)
             .min()
     }
 
-    /// When the next session counts as stalled.
+    /// When the next session counts as stalled, or may begin.
     pub(in super::super) fn deadline_us(&self, patience_us: u64) -> u64 {
         let due = self.sessions.iter();
         due.map(|session| session.moved_us.saturating_add(patience_us))
             .min()
             .unwrap_or(u64::MAX)
+            .min(self.pauses.deadline_us())
     }
 
     /// The connection to a peer is another one: what was in flight is gone.
@@ -177,6 +181,13 @@ impl Replica {
             self.raft.snapshot_finished(now.mono_us, from, true);
             return self.drain_effects(now, log);
         }
+        if reply.pause_us > 0 {
+            // Nothing that it would need is kept from being compacted meanwhile.
+            self.sending.end(from);
+            self.sending.pauses.set(now, from, reply.pause_us);
+            self.raft.snapshot_finished(now.mono_us, from, false);
+            return self.drain_effects(now, log);
+        }
         let next_offset = reply.next_offset.min(session.total_bytes.unwrap_or(0));
         let has_answered = std::mem::take(&mut session.awaits);
         if next_offset < session.acked {
@@ -199,6 +210,7 @@ impl Replica {
     /// Takes what was not answered for a whole election timeout as lost.
     pub(in super::super) fn tick_sending(&mut self, now: Now) {
         let patience_us = self.times.election_timeout_us_max;
+        self.sending.pauses.expire(now);
         let mut given_up = Vec::new();
         for session in &mut self.sending.sessions {
             if session.moved_us.saturating_add(patience_us) > now.mono_us {
@@ -219,7 +231,7 @@ impl Replica {
     }
 
     fn begin_snapshot(&mut self, now: Now, peer: NodeId) -> Option<()> {
-        if !self.raft.needs_snapshot(peer) {
+        if !self.raft.needs_snapshot(peer) || self.sending.pauses.is_paused(now, peer) {
             return None;
         }
         let snapshot = self.snapshot_to_send()?;

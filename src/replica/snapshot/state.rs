@@ -1,18 +1,23 @@
 //! The state of a replica at an applied index, as bytes (`docs/format.md`, "State snapshot").
 
 use drave_batch::control::{Members, log_name_error};
-use drave_batch::{DecodeError, Reader, Writer, checksum};
+use drave_batch::{DecodeError, Quota, Reader, Retention, Writer, checksum};
 
 use super::super::catalogue::LogImage;
 use super::super::members::configuration_of;
 use super::super::producers::{FirstAnswer, ProducerImage};
-use super::super::seq_index::SeqIndex;
+use super::super::rules::LogRules;
+use super::super::seq_index::{DOUBLINGS_MAX, Mark, SeqIndex};
 use super::super::tables::Tables;
 use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{Configuration, EntryId, SnapshotMeta};
 
 const SNAPSHOT_MAGIC: u64 = u64::from_le_bytes(*b"DRAVESNP");
-const SNAPSHOT_VERSION: u32 = 1;
+const SNAPSHOT_VERSION: u32 = 2;
+
+/// The version before, which knew no times and bytes of batches, and no fences: read as having none.
+const SNAPSHOT_VERSION_MIN: u32 = 1;
+
 const WHAT: &str = "state snapshot";
 
 /// What a replica is once it has applied everything up to [`Self::last`]. It holds no records: a log that
@@ -33,6 +38,8 @@ pub struct StateSnapshot {
     pub configuration_index: u64,
     /// The members at `last`, both halves when joint.
     pub members: Members,
+    /// How often the distances between the logs' marks were doubled.
+    pub(in super::super) mark_doublings: u32,
     /// The named logs, ascending by id.
     pub(in super::super) logs: Vec<LogImage>,
     /// The producers, ascending by id.
@@ -49,11 +56,22 @@ impl StateSnapshot {
             append_time_us: tables.applied.append_time_us,
             configuration_index,
             members: members.clone(),
+            mark_doublings: tables.catalogue.mark_doublings(),
             logs: tables.catalogue.images(),
             producers: tables.producers.images(),
         };
         if is_planted(Mutant::SnapshotWithoutProducers) {
             snapshot.producers.clear();
+        }
+        if is_planted(Mutant::SnapshotWithoutTimes) {
+            for log in &mut snapshot.logs {
+                log.last_time_us = log.last.map_or(0, |last| last.time_us);
+            }
+        }
+        if is_planted(Mutant::SnapshotWithoutFences) {
+            for log in &mut snapshot.logs {
+                log.rules = LogRules::default();
+            }
         }
         if is_planted(Mutant::SnapshotWithoutMembers) {
             let first = members.members.first().cloned();
@@ -89,7 +107,7 @@ impl StateSnapshot {
         writer.u64(self.last.term);
         writer.u64(self.last.index);
         writer.u32(self.header_crc);
-        writer.u32(0);
+        writer.u32(self.mark_doublings);
         writer.u64(self.append_time_us);
         writer.u64(self.configuration_index);
         let members = self.members.encode();
@@ -114,7 +132,7 @@ impl StateSnapshot {
         const HEAD: usize = 8 + 4 + 4 + 16 + 8 + 16 + 4 + 4 + 4 + 4;
         let logs = self.logs.iter();
         let logs: usize = logs
-            .map(|log| 46 + log.name.len() + 16 * log.marks.len())
+            .map(|log| 127 + log.name.len() + 32 * log.marks.len())
             .sum();
         let producers = self.producers.iter();
         let producers: usize = producers
@@ -139,7 +157,7 @@ impl StateSnapshot {
             });
         }
         let version = fields.u32()?;
-        if version != SNAPSHOT_VERSION {
+        if !(SNAPSHOT_VERSION_MIN..=SNAPSHOT_VERSION).contains(&version) {
             let (expected, found) = (SNAPSHOT_VERSION.into(), version.into());
             return Err(DecodeError::Version {
                 what: WHAT,
@@ -162,7 +180,7 @@ impl StateSnapshot {
             index: fields.u64()?,
         };
         let header_crc = fields.u32()?;
-        fields.u32()?;
+        let mark_doublings = fields.u32()?;
         let append_time_us = fields.u64()?;
         let configuration_index = fields.u64()?;
         let members_bytes = fields.u32()? as usize;
@@ -174,13 +192,14 @@ impl StateSnapshot {
             append_time_us,
             configuration_index,
             members,
+            mark_doublings,
             logs: Vec::new(),
             producers: Vec::new(),
         };
         snapshot.check_head()?;
         // Each takes some bytes of what is there, so their number is bounded by it.
         for _ in 0..fields.u32()? {
-            let log = decode_log(&mut fields)?;
+            let log = decode_log(&mut fields, version)?;
             snapshot.check_log(&log)?;
             snapshot.logs.push(log);
         }
@@ -195,6 +214,10 @@ impl StateSnapshot {
     }
 
     fn check_head(&self) -> Result<(), DecodeError> {
+        if self.mark_doublings > DOUBLINGS_MAX {
+            let found = self.mark_doublings.into();
+            return Err(invalid("state snapshot's distance between marks", found));
+        }
         let is_configuration = configuration_of(&self.members).is_ok_and(|c| !c.voters.is_empty());
         if self.last.index == 0 || self.last.index > u64::MAX / 2 || self.last.term == 0 {
             return Err(invalid("state snapshot's last entry", self.last.index));
@@ -210,16 +233,23 @@ impl StateSnapshot {
 
     fn check_log(&self, log: &LogImage) -> Result<(), DecodeError> {
         let ascends = self.logs.last().is_none_or(|last| last.log_id < log.log_id);
-        let has_index = SeqIndex::from_parts(log.marks.clone(), log.last).is_some();
+        let has_index =
+            SeqIndex::from_parts(log.marks.clone(), log.last, self.mark_doublings).is_some();
         let batch_fits = log
             .last
-            .is_none_or(|(seq, index)| seq < log.next_seq && index <= self.last.index);
+            .is_none_or(|last| last.seq < log.next_seq && last.index <= self.last.index);
+        let time_fits =
+            |mark: &Mark| mark.time_us <= log.last_time_us && mark.bytes_before <= log.bytes;
         if !ascends
             || !has_index
             || !batch_fits
+            || !log.last.iter().all(time_fits)
+            || log.bytes > u64::MAX / 2
+            || log.last_time_us > self.append_time_us
             || log.log_id == 0
             || log.log_id > self.last.index
             || log.first_seq > log.next_seq
+            || log.fence_seq > log.next_seq
             || log.next_seq > u64::MAX / 2
             || log_name_error(&log.name).is_some()
         {
@@ -240,7 +270,10 @@ impl StateSnapshot {
     fn check_producer(&self, producer: &ProducerImage) -> Result<(), DecodeError> {
         let before = self.producers.last().map_or(0, |last| last.producer_id);
         let answers = &producer.answers;
-        let ascend = answers.windows(2).all(|pair| pair[0].index < pair[1].index);
+        // Batches that were appended together have one index.
+        let ascend = answers
+            .windows(2)
+            .all(|pair| pair[0].index <= pair[1].index);
         let last_index = answers.last().map_or(0, |answer| answer.index);
         if producer.producer_id <= before
             || !ascend
@@ -260,37 +293,98 @@ fn invalid(what: &'static str, found: u64) -> DecodeError {
 }
 
 fn encode_log(log: &LogImage, writer: &mut Writer<'_>) {
-    let (last_seq, last_index) = log.last.unwrap_or((0, 0));
+    let none = Mark {
+        seq: 0,
+        index: 0,
+        time_us: 0,
+        bytes_before: 0,
+    };
     writer.u64(log.log_id);
     writer.text(&log.name);
     writer.u64(log.first_seq);
     writer.u64(log.next_seq);
-    writer.u64(last_seq);
-    writer.u64(last_index);
+    writer.u64(log.last_time_us);
+    writer.u64(log.bytes);
+    writer.u64(log.rules.fence);
+    writer.u64(log.fence_seq);
+    writer.u8(u8::from(log.rules.is_closed));
+    writer.u64(log.rules.retention.bytes);
+    writer.u64(log.rules.retention.age_us);
+    writer.u64(log.rules.quota.bytes_per_second);
+    writer.u64(log.rules.quota.records_per_second);
+    encode_mark(&log.last.unwrap_or(none), writer);
     writer.u32(log.marks.len() as u32);
-    for (seq, index) in &log.marks {
-        writer.u64(*seq);
-        writer.u64(*index);
+    for mark in &log.marks {
+        encode_mark(mark, writer);
     }
 }
 
-fn decode_log(fields: &mut Reader<'_>) -> Result<LogImage, DecodeError> {
+fn encode_mark(mark: &Mark, writer: &mut Writer<'_>) {
+    writer.u64(mark.seq);
+    writer.u64(mark.index);
+    writer.u64(mark.time_us);
+    writer.u64(mark.bytes_before);
+}
+
+fn decode_mark(fields: &mut Reader<'_>, version: u32) -> Result<Mark, DecodeError> {
+    let (seq, index) = (fields.u64()?, fields.u64()?);
+    let (time_us, bytes_before) = match version {
+        SNAPSHOT_VERSION_MIN => (0, 0),
+        _ => (fields.u64()?, fields.u64()?),
+    };
+    Ok(Mark {
+        seq,
+        index,
+        time_us,
+        bytes_before,
+    })
+}
+
+fn decode_log(fields: &mut Reader<'_>, version: u32) -> Result<LogImage, DecodeError> {
     let log_id = fields.u64()?;
     let name = fields.text()?.to_owned();
     let first_seq = fields.u64()?;
     let next_seq = fields.u64()?;
-    let last = (fields.u64()?, fields.u64()?);
+    let (last_time_us, bytes) = match version {
+        SNAPSHOT_VERSION_MIN => (0, 0),
+        _ => (fields.u64()?, fields.u64()?),
+    };
+    let (rules, fence_seq) = match version {
+        SNAPSHOT_VERSION_MIN => (LogRules::default(), 0),
+        _ => {
+            let (fence, fence_seq) = (fields.u64()?, fields.u64()?);
+            let rules = LogRules {
+                fence,
+                is_closed: fields.bool("state snapshot's log closed")?,
+                retention: Retention {
+                    bytes: fields.u64()?,
+                    age_us: fields.u64()?,
+                },
+                quota: Quota {
+                    bytes_per_second: fields.u64()?,
+                    records_per_second: fields.u64()?,
+                },
+                ..LogRules::default()
+            };
+            (rules, fence_seq)
+        }
+    };
+    let last = decode_mark(fields, version)?;
     let mut marks = Vec::new();
     for _ in 0..fields.u32()? {
-        marks.push((fields.u64()?, fields.u64()?));
+        marks.push(decode_mark(fields, version)?);
     }
     Ok(LogImage {
         log_id,
         name,
         first_seq,
         next_seq,
+        last_time_us,
+        bytes,
+        rules,
+        fence_seq,
         marks,
-        last: (last.1 != 0).then_some(last),
+        last: (last.index != 0).then_some(last),
     })
 }
 

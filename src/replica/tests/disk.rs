@@ -28,6 +28,8 @@ pub(super) struct MemoryLog {
     pub disk_full: bool,
     /// There is no room for anything.
     pub reserve_used: bool,
+    /// A snapshot that a leader sent cannot be stored.
+    pub refuses_snapshots: bool,
 }
 
 impl MemoryLog {
@@ -45,6 +47,7 @@ impl MemoryLog {
             full: false,
             disk_full: false,
             reserve_used: false,
+            refuses_snapshots: false,
         }
     }
 

@@ -530,3 +530,35 @@ fn a_disk_that_is_full_stops_no_node() {
     });
     assert_eq!(refused(cluster.answer(1)).code, ErrorCode::DiskFull);
 }
+
+#[test]
+fn a_leader_without_room_for_the_entry_that_its_term_begins_with_gives_up_the_lead() {
+    // The only voter wins when its vote is on the disk, which fills up meanwhile.
+    let mut cluster = Cluster::new(1);
+    while cluster.replica(1).raft().role() != RoleKind::Candidate {
+        cluster.now.mono_us += 10_000;
+        cluster.ask(1, 0, |r, now, _, log| r.tick(now, log));
+    }
+    let last = cluster.replica(1).raft().last();
+    cluster.log(1).reserve_used = true;
+    cluster.settle(true);
+    assert_eq!(cluster.replica(1).raft().role(), RoleKind::Follower);
+    assert_eq!(cluster.replica(1).raft().last(), last, "nothing was stored");
+    let given_up = cluster
+        .replicas
+        .get_mut(&1)
+        .unwrap()
+        .0
+        .outputs
+        .lead_given_up
+        .take();
+    assert_eq!(given_up, Some(LogRefusal::NoSpace));
+    for _ in 0..300 {
+        cluster.pass(10_000);
+    }
+    assert_eq!(cluster.replica(1).raft().role(), RoleKind::Follower);
+    cluster.log(1).reserve_used = false;
+    assert_eq!(cluster.elect(), 1);
+    cluster.create(1, "a");
+    cluster.check_agreement();
+}

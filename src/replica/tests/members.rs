@@ -329,3 +329,34 @@ fn a_joint_configuration_begun_by_one_leader_is_waited_for_at_the_next() {
     assert!(ids(&answer, MemberRole::Voter).contains(&4));
     assert!(!ids(&answer, MemberRole::Voter).contains(&leaves));
 }
+
+#[test]
+fn a_leader_without_room_to_leave_a_joint_configuration_gives_up_the_lead() {
+    let mut cluster = Cluster::new(3);
+    let old = cluster.elect();
+    join(&mut cluster, 4);
+    listed(changed(&mut cluster, old, &add(4)));
+    catch_up(&mut cluster);
+    let leaves = old % 3 + 1;
+    ask(&mut cluster, old, 1, &replace(4, leaves));
+    cluster.settle(false);
+    let last = cluster.replica(old).raft().last();
+    cluster.log(old).reserve_used = true;
+    cluster.starved = vec![old];
+    cluster.settle(true);
+    // The entry by which it would be left was never stored, and the node goes on as a follower.
+    let (replica, log) = &cluster.replicas[&old];
+    assert_eq!(replica.outputs.lead_given_up, Some(LogRefusal::NoSpace));
+    assert!(!replica.is_leader());
+    assert_eq!(
+        (replica.raft().last(), log.last_index()),
+        (last, last.index)
+    );
+    assert_eq!(code(cluster.answer(1)), ErrorCode::OutcomeUnknown);
+    // It told another one to take over at once, which ends what was begun.
+    let mut leaders = cluster.replicas.values().filter(|(it, _)| it.is_leader());
+    let (new, _) = leaders.next().unwrap();
+    assert!(new.raft().term() > last.term);
+    assert!(!new.raft().configuration().is_joint());
+    assert!(!new.raft().configuration().voters.contains(&NodeId(leaves)));
+}

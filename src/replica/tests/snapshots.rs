@@ -324,7 +324,7 @@ fn a_record_that_was_not_trimmed_holds_the_log_and_is_sent_with_it() {
 }
 
 /// A leader whose log begins after a snapshot of many chunks, and a node that was away meanwhile.
-fn with_one_behind() -> (Cluster, u64, u64) {
+pub(super) fn with_one_behind() -> (Cluster, u64, u64) {
     let mut cluster = cluster(3);
     let leader = cluster.elect();
     let log = cluster.create(leader, "a");
@@ -363,7 +363,7 @@ fn first_chunk(cluster: &mut Cluster) -> (NodeId, NodeId, wire::SnapshotChunk, V
     panic!("no chunk was sent")
 }
 
-fn caught_up(cluster: &mut Cluster, behind: u64) {
+pub(super) fn caught_up(cluster: &mut Cluster, behind: u64) {
     caught_up_after(cluster, behind, 0);
 }
 
@@ -441,6 +441,7 @@ fn an_answer_that_others_overtook_sends_nothing_again() {
         snapshot_index: chunk.snapshot_index,
         next_offset,
         installed: false,
+        pause_us: 0,
     };
     let (now, peer) = (cluster.now, NodeId(behind));
     let (replica, log) = cluster.replicas.get_mut(&leader).unwrap();
@@ -550,7 +551,7 @@ fn a_snapshot_waits_for_its_term_and_for_room() {
         payload_crc: drave_batch::checksum(&bytes),
         ..first
     };
-    let now = cluster.now;
+    let mut now = cluster.now;
     let (replica, log) = cluster.replicas.get_mut(&behind).unwrap();
     let durable = std::mem::take(&mut replica.hard_state_durable);
     replica.on_snapshot_chunk(from, &whole, &bytes);
@@ -572,11 +573,26 @@ fn a_snapshot_waits_for_its_term_and_for_room() {
     );
     assert_eq!(replica.snapshots_kept(), [], "the shell deletes it");
     log.reserve_used = false;
-    replica.on_snapshot_chunk(from, &whole, &stored);
-    assert!(replica.outputs.store_snapshot.take().is_some());
-    replica.on_snapshot_not_durable(last);
-    assert!(replica.receiving.is_none());
+    // It is not sent again at once, and longer each time not.
+    for pause_us in [1_000_000, 2_000_000] {
+        let (_, reply) = replica.outputs.snapshot_replies.pop().unwrap();
+        assert_eq!((reply.next_offset, reply.pause_us), (0, pause_us));
+        assert_eq!(replica.snapshot_not_kept(), Some((last, pause_us)));
+        replica.on_snapshot_chunk(from, &whole, &stored);
+        let (_, reply) = replica.outputs.snapshot_replies.pop().unwrap();
+        assert_eq!((reply.next_offset, reply.pause_us), (0, pause_us));
+        assert!(replica.receiving.is_none(), "nothing is taken meanwhile");
+        assert!(replica.next_deadline_us() <= now.mono_us + pause_us);
+        now.mono_us += pause_us;
+        replica.tick_receiving(now);
+        replica.on_snapshot_chunk(from, &whole, &stored);
+        assert!(replica.outputs.store_snapshot.take().is_some());
+        replica.outputs.snapshot_replies.clear();
+        replica.on_snapshot_not_durable(now, last);
+        assert!(replica.receiving.is_none());
+    }
     caught_up(&mut cluster, behind);
+    assert_eq!(cluster.replica(behind).snapshot_not_kept(), None);
 }
 
 #[test]
@@ -672,13 +688,15 @@ fn nonsense_about_snapshots_is_survived() {
                 snapshot_index: chunk.snapshot_index,
                 next_offset: 0,
                 installed: false,
+                pause_us: 0,
             };
             *[
                 &mut reply.term,
                 &mut reply.session,
                 &mut reply.snapshot_index,
                 &mut reply.next_offset,
-            ][field % 4] = number;
+                &mut reply.pause_us,
+            ][field % 5] = number;
             let (replica, log) = cluster.replicas.get_mut(&leader).unwrap();
             replica.on_snapshot_reply(now, to, &reply, log).unwrap();
         }

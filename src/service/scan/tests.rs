@@ -1,7 +1,8 @@
-use drave_batch::{BatchHeader, Batches, EntryKind};
+use drave_batch::{BatchHeader, Batches, EntryKind, encode_together};
 use drave_wal::{Behaviour, MemoryDisk, Options};
 
 use super::*;
+use crate::replica::Mark;
 
 /// A group's log with batches of some logs in it, and what a replica knows of one of them.
 struct Group {
@@ -38,10 +39,49 @@ impl Group {
         header.log_id = log_id;
         if log_id == LOG_ID {
             header.first_seq = self.next_seq;
-            self.index.push(self.next_seq, header.index);
+            self.index.push(Mark {
+                seq: self.next_seq,
+                index: header.index,
+                time_us: 10 * header.index,
+                bytes_before: 0,
+            });
             self.next_seq += 3;
         }
         self.wal.append(&mut header, &body).unwrap();
+        self.wal.flush(&mut Vec::new()).unwrap();
+    }
+
+    /// Appends a batch of three records to each of these logs, in one entry.
+    fn append_together(&mut self, logs: &[u64]) {
+        let body = vec![1; 1_000];
+        let entry = BatchHeader {
+            index: self.wal.last_index() + 1,
+            term: 1,
+            ..BatchHeader::new(EntryKind::Together, &[], 0)
+        };
+        let part = |log_id: &u64| {
+            let header = BatchHeader {
+                log_id: *log_id,
+                first_seq: self.next_seq,
+                ..BatchHeader::new(EntryKind::Data, &body, 3)
+            };
+            (header, &body[..])
+        };
+        let parts: Vec<_> = logs.iter().map(part).collect();
+        let together = encode_together(&entry, &parts);
+        let mut header = BatchHeader {
+            body_len: together.len() as u32,
+            body_crc: drave_batch::checksum(&together),
+            ..entry
+        };
+        self.index.push(Mark {
+            seq: self.next_seq,
+            index: header.index,
+            time_us: 10 * header.index,
+            bytes_before: 0,
+        });
+        self.next_seq += 3;
+        self.wal.append(&mut header, &together).unwrap();
         self.wal.flush(&mut Vec::new()).unwrap();
     }
 
@@ -109,6 +149,23 @@ fn every_batch_of_the_log_is_found_and_no_other() {
 }
 
 #[test]
+fn a_batch_among_those_appended_together_is_found_alone() {
+    let mut group = Group::new();
+    let orders = [[LOG_ID, 1, 2], [1, LOG_ID, 2], [1, 2, LOG_ID]];
+    for order in orders.iter().cycle().take(150) {
+        group.append_together(order);
+        group.append(3);
+        group.append(LOG_ID);
+    }
+    for from in [0, 3, 500, 897] {
+        let (seqs, step) = group.read(from);
+        let first = from - from % 3;
+        assert_eq!(seqs, (first..900).step_by(3).collect::<Vec<_>>());
+        assert!(matches!(step, Step::End));
+    }
+}
+
+#[test]
 fn records_that_are_gone_are_said_to_be_gone() {
     let mut group = Group::new();
     group.fill(200);
@@ -149,4 +206,26 @@ fn what_was_found_goes_out_before_the_rest_is_said_to_be_gone() {
     let mut found = Found::default();
     assert!(matches!(group.step(&mut cursor, &mut found), Step::End));
     assert_eq!(Batches::new(&found.pieces[0]).count(), 1);
+}
+
+#[test]
+fn one_step_looks_through_a_bounded_part_of_the_groups_log() {
+    let mut group = Group::new();
+    (0..600).for_each(|_| group.append(LOG_ID));
+    let commit_index = group.wal.last_index();
+    let (mut cursor, mut found) = (Cursor::new(LOG_ID, 0), Found::default());
+    // However much the client takes, and wherever the bytes come from.
+    let (bytes_max, batches_max) = (usize::MAX, SCAN_BYTES_MAX as u64 / 1_000);
+    let (mut before, mut steps) = (1, 0);
+    while cursor.index <= commit_index {
+        let log = (&group.index, group.next_seq);
+        let step = cursor.step(log, &group.wal, commit_index, bytes_max, &mut found);
+        if let Step::Cold(job) = step.unwrap() {
+            cursor.take_cold(&job.run().unwrap(), bytes_max, &mut found);
+        }
+        assert!(cursor.index - before <= batches_max);
+        (before, steps) = (cursor.index, steps + 1);
+    }
+    assert_eq!(cursor.seq, group.next_seq);
+    assert!(steps >= 600 / batches_max);
 }
