@@ -1,6 +1,6 @@
 //! One request until its answer or its deadline: where to ask, when to pause, when to give up.
 //!
-//! For requests that may be sent twice. Appends are not among them: `producer` has rules of its own.
+//! For requests that may be sent twice. Pipelined appends are not among them: `producer` has rules of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,43 +142,41 @@ struct Trail {
     attempts: u32,
     /// An attempt may have taken effect.
     unsettled: bool,
-    last: Option<Last>,
-}
-
-enum Last {
-    Refused(Refusal),
-    Link(LinkError),
+    /// What a node said last.
+    refusal: Option<Refusal>,
+    /// What kept the last attempt from a node's answer, unless it had one.
+    link: Option<LinkError>,
 }
 
 impl Trail {
+    /// A node that answers knows more than the failure to reach another one: that comes first, and both are
+    /// told.
+    fn cause(&self) -> String {
+        let said = |refusal: &Refusal| format!("{} says: {}", refusal.address, refusal.message);
+        match (&self.refusal, &self.link) {
+            (None, None) => "no node answered before the deadline".to_owned(),
+            (Some(refusal), None) => said(refusal),
+            (None, Some(link)) => link.to_string(),
+            (Some(refusal), Some(link)) => format!("{}; then: {link}", said(refusal)),
+        }
+    }
+
     fn into_error(self, call: &Call<'_>) -> ClientError {
-        let cause = match &self.last {
-            None => "no node answered before the deadline".to_owned(),
-            Some(Last::Refused(refusal)) => {
-                format!("{} says: {}", refusal.address, refusal.message)
-            }
-            Some(Last::Link(error)) => error.to_string(),
-        };
+        let (cause, attempts) = (self.cause(), self.attempts);
         if self.unsettled && call.writes {
             return ClientError::Unknown {
                 code: Some(ErrorCode::OutcomeUnknown),
                 cause,
-                attempts: self.attempts,
+                attempts,
             };
         }
-        match self.last {
-            Some(Last::Link(error)) => error.unavailable(self.attempts),
-            Some(Last::Refused(refusal)) => ClientError::Unavailable {
-                code: refusal.code,
+        match (self.refusal, self.link) {
+            (None, Some(link)) => link.unavailable(attempts),
+            (refusal, _) => ClientError::Unavailable {
+                code: refusal.as_ref().and_then(|refusal| refusal.code),
                 cause,
-                attempts: self.attempts,
-                leader: refusal.leader.map(Box::new),
-            },
-            None => ClientError::Unavailable {
-                code: None,
-                cause,
-                attempts: self.attempts,
-                leader: None,
+                attempts,
+                leader: refusal.and_then(|refusal| refusal.leader).map(Box::new),
             },
         }
     }
@@ -190,6 +188,15 @@ impl Call<'_> {
         &self,
         message: &M,
     ) -> Result<Answer<R>, ClientError> {
+        self.run_with(message, &[]).await
+    }
+
+    /// The same for a request with a payload.
+    pub(crate) async fn run_with<M: Message, R: Message>(
+        &self,
+        message: &M,
+        payload: &[Bytes],
+    ) -> Result<Answer<R>, ClientError> {
         let mut trail = Trail::default();
         let mut route = Route::new(true);
         loop {
@@ -197,7 +204,7 @@ impl Call<'_> {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(error)) => {
                     trail.attempts = route.attempts;
-                    trail.last = Some(Last::Link(error));
+                    trail.link = Some(error);
                     if route.is_hopeless(self.cluster) {
                         return Err(trail.into_error(self));
                     }
@@ -207,7 +214,7 @@ impl Call<'_> {
                 Err(_) => return Err(trail.into_error(self)),
             };
             trail.attempts = route.attempts;
-            let outcome = attempt(&connection, message, self.attempt_deadline()).await;
+            let outcome = attempt(&connection, message, payload, self.attempt_deadline()).await;
             let address = connection.address().to_owned();
             match outcome {
                 Outcome::Answered(frame) => {
@@ -230,16 +237,16 @@ impl Call<'_> {
                     if let Some(leader) = &refusal.leader {
                         self.cluster.hint_leader(&leader.address, leader.node_id);
                     }
-                    trail.last = Some(Last::Refused(refusal));
+                    (trail.refusal, trail.link) = (Some(refusal), None);
                 }
                 Outcome::NotSent(error) => {
                     route.failed(self.cluster, &address);
-                    trail.last = Some(Last::Link(error));
+                    trail.link = Some(error);
                 }
                 Outcome::Unanswered(error) => {
                     trail.unsettled = true;
                     route.failed(self.cluster, &address);
-                    trail.last = Some(Last::Link(error));
+                    trail.link = Some(error);
                 }
             }
             if Instant::now() >= self.deadline {
@@ -331,12 +338,18 @@ pub(crate) fn attempt_timeout(request_timeout: Duration) -> Duration {
     (request_timeout / 3).clamp(Duration::from_millis(500), Duration::from_secs(5))
 }
 
-async fn attempt<M: Message>(connection: &Connection, message: &M, deadline: Instant) -> Outcome {
+async fn attempt<M: Message>(
+    connection: &Connection,
+    message: &M,
+    payload: &[Bytes],
+    deadline: Instant,
+) -> Outcome {
     let silent = || LinkError::Silent {
         address: connection.address().to_owned(),
         silence_ms: 0,
     };
-    let reservation = match timeout_at(deadline, connection.reserve(0)).await {
+    let payload_bytes = payload.iter().map(Bytes::len).sum();
+    let reservation = match timeout_at(deadline, connection.reserve(payload_bytes)).await {
         Ok(Ok(reservation)) => reservation,
         Ok(Err(ReserveError::TooLarge { limit, found })) => {
             return Outcome::TooLarge { limit, found };
@@ -345,7 +358,7 @@ async fn attempt<M: Message>(connection: &Connection, message: &M, deadline: Ins
         Ok(Err(ReserveError::Full)) | Err(_) => return Outcome::NotSent(silent()),
     };
     let started = Instant::now();
-    let receiver = match connection.send(reservation, message) {
+    let receiver = match connection.send(reservation, message, payload) {
         Ok(receiver) => receiver,
         Err(error) => return Outcome::NotSent(error),
     };

@@ -1,12 +1,15 @@
-//! Requests about logs as a whole: create, look up, list, trim.
+//! Requests about logs as a whole: create, look up, describe, list, trim.
 
 use drave_batch::control::{LOG_NAME_BYTES_MAX, log_name_error};
 use drave_batch::wire::{
-    LOCAL_READ, LogCreate, LogInfo as WireLogInfo, LogList, LogListed, LogLookup, LogTrim,
+    LOCAL_READ, LogChangeRequest, LogCreate, LogDescribe, LogDescribed, LogInfo as WireLogInfo,
+    LogList, LogListed, LogLookup, LogTrim,
 };
 
+use drave_batch::LogChange;
+
 use crate::call::{Call, Target};
-use crate::{ClientError, LogInfo};
+use crate::{ClientError, LogDescription, LogInfo};
 
 /// Logs asked for in one page.
 const PAGE_LOGS: u32 = 256;
@@ -56,6 +59,29 @@ pub(crate) async fn lookup(call: &Call<'_>, name: &str) -> Result<LogInfo, Clien
     check_answer(name, answer.message, &answer.address)
 }
 
+pub(crate) async fn describe(call: &Call<'_>, name: &str) -> Result<LogDescription, ClientError> {
+    check_name(name)?;
+    let request = LogDescribe {
+        consistency: consistency(call.target),
+        name: name.to_owned(),
+    };
+    let answer = call.run::<_, LogDescribed>(&request).await?;
+    check_described_name(name, &answer.message.name, &answer.address)?;
+    Ok(answer.message.into())
+}
+
+pub(crate) async fn change(
+    call: &Call<'_>,
+    name: &str,
+    log_id: u64,
+    change: LogChange,
+) -> Result<LogDescription, ClientError> {
+    let request = LogChangeRequest { log_id, change };
+    let answer = call.run::<_, LogDescribed>(&request).await?;
+    check_described_name(name, &answer.message.name, &answer.address)?;
+    Ok(answer.message.into())
+}
+
 pub(crate) async fn trim(
     call: &Call<'_>,
     name: &str,
@@ -78,15 +104,20 @@ pub(crate) async fn trim(
 }
 
 fn check_answer(name: &str, info: WireLogInfo, address: &str) -> Result<LogInfo, ClientError> {
-    if info.name != name {
-        return Err(ClientError::Misbehaved {
-            address: address.to_owned(),
-            what: "the log asked for (bytes of its name)",
-            expected: name.len() as u64,
-            found: info.name.len() as u64,
-        });
-    }
+    check_described_name(name, &info.name, address)?;
     Ok(info.into())
+}
+
+fn check_described_name(name: &str, found: &str, address: &str) -> Result<(), ClientError> {
+    if found == name {
+        return Ok(());
+    }
+    Err(ClientError::Misbehaved {
+        address: address.to_owned(),
+        what: "the log asked for (bytes of its name)",
+        expected: name.len() as u64,
+        found: found.len() as u64,
+    })
 }
 
 pub(crate) async fn list(call: &Call<'_>) -> Result<Vec<LogInfo>, ClientError> {

@@ -12,13 +12,17 @@ use crate::call::{Call, Target};
 use crate::catalogue;
 use crate::cluster::{Cluster, NODES_MAX, Settings, is_address};
 use crate::connection::LinkError;
+use crate::latency::{self, NodeLatency};
 use crate::log::Log;
 use crate::members::{self, Leadership, Members, MembersChange};
 use crate::producer::{Producer, ProducerOptions};
 use crate::read::Source;
 use crate::replica::{NodeName, Replica};
 use crate::status::{self, ClusterStatus};
-use crate::{ClientError, LogInfo};
+use crate::together::{Together, TogetherSequence};
+use crate::{ClientError, LogDescription, LogInfo, Quota, Retention};
+use drave_batch::LogChange;
+use drave_batch::wire::ErrorCode;
 
 /// Names whose numbers are remembered.
 const LOG_IDS_MAX: usize = 4096;
@@ -108,6 +112,7 @@ impl ClientBuilder {
         };
         Ok(Client {
             shared: Arc::new(Shared {
+                together: TogetherSequence::default(),
                 appends: producer("client"),
                 conditional_appends: producer("client-if"),
                 cluster,
@@ -119,9 +124,10 @@ impl ClientBuilder {
 
 struct Shared {
     cluster: Arc<Cluster>,
+    together: TogetherSequence,
     appends: Producer,
     conditional_appends: Producer,
-    /// Numbers of logs by name: a log keeps its number.
+    /// Numbers of logs by name: a log keeps its number until it is deleted.
     log_ids: Mutex<HashMap<String, u64>>,
 }
 
@@ -146,11 +152,11 @@ impl Client {
         }
     }
 
-    fn cluster(&self) -> &Arc<Cluster> {
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
         &self.shared.cluster
     }
 
-    fn call(&self, writes: bool) -> Call<'_> {
+    pub(crate) fn call(&self, writes: bool) -> Call<'_> {
         Call {
             cluster: self.cluster(),
             target: &Target::Leader,
@@ -232,6 +238,11 @@ impl Client {
             .expect("no code panics while it holds this lock")
     }
 
+    /// There may be another log of this name by now.
+    pub(crate) fn forget_log(&self, name: &str) {
+        self.log_ids().remove(name);
+    }
+
     fn remember(&self, info: &LogInfo) {
         let mut log_ids = self.log_ids();
         if log_ids.len() >= LOG_IDS_MAX && !log_ids.contains_key(&info.name) {
@@ -244,9 +255,7 @@ impl Client {
         let info = catalogue::lookup(&self.call(false), name).await;
         match &info {
             Ok(info) => self.remember(info),
-            Err(error) if error.code() == Some(drave_batch::wire::ErrorCode::LogNotFound) => {
-                self.log_ids().remove(name);
-            }
+            Err(error) if error.code() == Some(ErrorCode::LogNotFound) => self.forget_log(name),
             Err(_) => {}
         }
         info
@@ -258,6 +267,15 @@ impl Client {
     /// [`ClientError::Unavailable`] when no node answers.
     pub async fn status(&self) -> Result<ClusterStatus, ClientError> {
         status::status(self.cluster()).await
+    }
+
+    /// Where each node's entries spent their time in the last 30 to 60 seconds, by node id, of the nodes that
+    /// answer within 3 s.
+    ///
+    /// # Errors
+    /// [`ClientError::Unavailable`] when no node answers.
+    pub async fn latency(&self) -> Result<Vec<NodeLatency>, ClientError> {
+        latency::latency(self.cluster()).await
     }
 
     /// The cluster's name: the one given to the builder, or that of the first node that answered.
@@ -347,6 +365,14 @@ impl Client {
         members::transfer(&self.call(true), to).await
     }
 
+    /// A log in full: its ends, when its last record was appended, what it holds.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `LogNotFound`; [`ClientError::Unavailable`] without a leader.
+    pub async fn describe_log(&self, name: &str) -> Result<LogDescription, ClientError> {
+        catalogue::describe(&self.call(false), name).await
+    }
+
     /// Gives up a log's records below `first_seq`, on every replica. At or below the first seq held it
     /// changes nothing, so asking again is safe.
     ///
@@ -354,8 +380,89 @@ impl Client {
     /// [`ClientError::Refused`] with `LogNotFound` or `TrimBeyondTail` (`expected` is the log's next seq);
     /// [`ClientError::Unknown`] when no answer came.
     pub async fn trim_log(&self, name: &str, first_seq: u64) -> Result<LogInfo, ClientError> {
-        let log = self.log(name).await?;
-        catalogue::trim(&self.call(true), name, log.id(), first_seq).await
+        let log = self.look_up(name).await?;
+        catalogue::trim(&self.call(true), name, log.log_id, first_seq).await
+    }
+
+    /// Ends a log: it takes no append any more, and stays to be read. Tails hear [`TailEvent::Closed`] behind its last
+    /// record. Closing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `LogNotFound`; [`ClientError::Unknown`] when no answer came.
+    ///
+    /// [`TailEvent::Closed`]: crate::TailEvent::Closed
+    pub async fn close_log(&self, name: &str) -> Result<LogDescription, ClientError> {
+        let log = self.look_up(name).await?;
+        self.change_log(name, log.log_id, LogChange::Close).await
+    }
+
+    /// Says how much of a log is kept, from now on; what was said before is replaced.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `LogNotFound`; [`ClientError::Unknown`] when no answer came;
+    /// [`ClientError::Argument`] for a limit of nothing: a log is emptied by a trim.
+    pub async fn set_retention(
+        &self,
+        name: &str,
+        retention: Retention,
+    ) -> Result<LogDescription, ClientError> {
+        if retention.bytes == Some(0) || retention.age.is_some_and(|age| age.as_micros() == 0) {
+            let what = "a retention keeps at least 1 byte and 1 microsecond".to_owned();
+            return Err(ClientError::Argument { what });
+        }
+        let log = self.look_up(name).await?;
+        let change = LogChange::Retain(retention.into());
+        self.change_log(name, log.log_id, change).await
+    }
+
+    /// Says how much may be appended to a log in a second, from now on; what was said before is replaced.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `LogNotFound`; [`ClientError::Unknown`] when no answer came;
+    /// [`ClientError::Argument`] for a limit of nothing: a log is ended by [`close_log`](Self::close_log).
+    pub async fn set_quota(&self, name: &str, quota: Quota) -> Result<LogDescription, ClientError> {
+        if [quota.bytes_per_second, quota.records_per_second].contains(&Some(0)) {
+            let what = "a quota gives at least 1 byte and 1 record".to_owned();
+            return Err(ClientError::Argument { what });
+        }
+        let log = self.look_up(name).await?;
+        let change = LogChange::Limit(quota.into());
+        self.change_log(name, log.log_id, change).await
+    }
+
+    /// Deletes a log, for good: its records are gone for every reader, and its name is free for another log, which has
+    /// another number. Gives what the log was, none when somebody else deleted it meanwhile.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `LogNotFound` when there is none of this name; [`ClientError::Unknown`] when no
+    /// answer came.
+    pub async fn delete_log(&self, name: &str) -> Result<Option<LogDescription>, ClientError> {
+        let log = self.look_up(name).await?;
+        let deleted = self.change_log(name, log.log_id, LogChange::Delete).await;
+        self.forget_log(name);
+        match deleted {
+            // Numbers are not given again: it is gone, perhaps by an attempt whose answer was lost.
+            Err(
+                ClientError::Refused {
+                    code: ErrorCode::LogNotFound,
+                    ..
+                }
+                | ClientError::Unknown {
+                    code: Some(ErrorCode::LogNotFound),
+                    ..
+                },
+            ) => Ok(None),
+            deleted => deleted.map(Some),
+        }
+    }
+
+    pub(crate) async fn change_log(
+        &self,
+        name: &str,
+        log_id: u64,
+        change: LogChange,
+    ) -> Result<LogDescription, ClientError> {
+        catalogue::change(&self.call(true), name, log_id, change).await
     }
 
     /// One node, to be read alone. It is looked up when it is used.
@@ -377,6 +484,15 @@ impl Client {
     #[must_use]
     pub fn producer(&self, options: ProducerOptions) -> Producer {
         Producer::new(Arc::clone(self.cluster()), options)
+    }
+
+    /// An append to several logs at once: all or nothing.
+    pub fn together(&self) -> Together {
+        Together::new(self.clone())
+    }
+
+    pub(crate) fn together_sequence(&self) -> &TogetherSequence {
+        &self.shared.together
     }
 
     pub(crate) fn shared_producer(&self) -> &Producer {

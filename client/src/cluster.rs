@@ -353,7 +353,7 @@ impl Cluster {
             let Ok(reservation) = connection.try_reserve(0) else {
                 return;
             };
-            let Ok(answer) = connection.send(reservation, &Status {}) else {
+            let Ok(answer) = connection.send(reservation, &Status {}, &[]) else {
                 return;
             };
             // The handle would keep the connection open for nobody while the answer is out.

@@ -224,6 +224,10 @@ impl ClientError {
             Self::Unknown { .. } => {
                 "read the log to see whether it is there before appending it again"
             }
+            Self::Unavailable {
+                code: Some(code @ ErrorCode::QuotaExceeded),
+                ..
+            } => next_for(*code),
             Self::Unavailable { .. } => {
                 "check that a majority of the nodes runs and is reachable (drave status), then retry"
             }
@@ -240,7 +244,12 @@ impl ClientError {
 fn next_for(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::ExpectSeq => "read the log from the expected seq on, then decide again",
+        ErrorCode::Fenced => "somebody else took the log over: stop, or fence it again",
+        ErrorCode::QuotaExceeded => {
+            "append less, or wait; drave log describe shows the log's quota, and the node's configuration a client's"
+        }
         ErrorCode::TooLarge | ErrorCode::FrameTooLarge => "split it",
+        ErrorCode::LogClosed => "append to another log",
         ErrorCode::LogNotFound => "check the name, or create the log",
         ErrorCode::LogExists => "use the existing log, or choose another name",
         ErrorCode::LogName => "choose another name",
@@ -250,9 +259,7 @@ fn next_for(code: ErrorCode) -> &'static str {
         ErrorCode::WrongCluster | ErrorCode::WrongNode => "check the endpoints and the cluster id",
         ErrorCode::ProtocolVersion => "use a client and nodes that have a version in common",
         ErrorCode::DiskFull => "free space on the node's disk, then retry",
-        ErrorCode::StorageFailed | ErrorCode::Corruption => {
-            "look at the node's log; other replicas may still serve"
-        }
+        ErrorCode::Corruption => "look at the node's log; other replicas may still serve",
         ErrorCode::TrimBeyondTail => "trim at most up to the log's next seq",
         ErrorCode::MembershipConflict => "look at the members (drave member list), then ask again",
         ErrorCode::MemberExists => "use the next free id: a replaced disk is a new node",

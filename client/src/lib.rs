@@ -38,17 +38,23 @@
 //! # }
 //! ```
 //!
+//! Where many tasks append single records, a [`Batcher`] puts them together. A tail is also a `Stream`
+//! ([`Tail::into_stream`]), and [`blocking`] has the same for programs without a runtime.
+//!
 //! This crate knows the wire messages and the framing, never the inside of a node, and nothing of
 //! io_uring. Every queue in it is bounded, and everything that a node sends is checked against a limit
 //! and a checksum before it is believed.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod batcher;
+pub mod blocking;
 mod call;
 mod catalogue;
 mod client;
 mod cluster;
 mod connection;
 mod error;
+mod latency;
 mod log;
 mod members;
 mod producer;
@@ -56,20 +62,29 @@ mod read;
 mod replica;
 mod retry;
 mod status;
+mod stream;
 mod tail;
 mod task;
+mod together;
 mod types;
 
+pub use batcher::{Batcher, BatcherOptions, RecordTicket};
 pub use client::{Client, ClientBuilder};
 pub use drave_batch::DecodeError;
 pub use drave_batch::control::MemberRole;
-pub use drave_batch::wire::{Effect, ErrorCode};
+pub use drave_batch::wire::{Effect, ErrorCode, QuorumsClosed, StageLatency};
 pub use error::{ClientError, LeaderHint};
+pub use latency::NodeLatency;
 pub use log::Log;
 pub use members::{Leadership, Member, Members, MembersChange, NodeIdentity, probe_identity};
 pub use producer::{Producer, ProducerOptions, Ticket};
 pub use read::Reader;
 pub use replica::{Replica, ReplicaLog};
 pub use status::{ClusterStatus, NodeStatus};
+pub use stream::TailStream;
 pub use tail::Tail;
-pub use types::{Ack, LogInfo, ReadChunk, ReadLimits, Record, TailEvent, TailFrom};
+pub use together::{Together, TogetherAck};
+pub use types::{
+    Ack, LogDescription, LogInfo, LogTail, Quota, ReadChunk, ReadLimits, Record, Retention,
+    TailEvent, TailFrom,
+};

@@ -295,7 +295,7 @@ pub async fn probe_identity(address: &str, timeout: Duration) -> Result<NodeIden
     };
     let asked = async {
         let reservation = connection.reserve(0).await.map_err(|_| silent())?;
-        let receiver = connection.send(reservation, &Status {})?;
+        let receiver = connection.send(reservation, &Status {}, &[])?;
         let frame = receiver.await.map_err(|_| silent())??;
         frame
             .decode::<StatusReply>()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use drave_batch::wire::{Read, ReadReply};
+use drave_batch::wire::{ErrorCode, Read, ReadReply, SeqAt, SeqFound};
 use drave_batch::{BATCH_HEADER_BYTES, BODY_BYTES_MAX, Batches, DecodeError, EntryKind};
 use tokio::time::Instant;
 
@@ -197,6 +197,52 @@ async fn read_once(
         first_seq: reply.first_seq,
         next_seq: reply.next_seq,
     })
+}
+
+/// The seq of the first record appended at a time or after it; the log's next seq when there is none.
+pub(crate) async fn seq_at(source: &Source, time_us: u64) -> Result<u64, ClientError> {
+    let request = SeqAt {
+        log_id: source.log_id,
+        time_us,
+        consistency: consistency(&source.target),
+    };
+    let answer = source.call().run::<_, SeqFound>(&request).await?;
+    let found = answer.message;
+    let rule = |what, expected, found| ClientError::Misbehaved {
+        address: answer.address.clone(),
+        what,
+        expected,
+        found,
+    };
+    if found.log_id != source.log_id {
+        return Err(rule("the log asked for", source.log_id, found.log_id));
+    }
+    if found.seq > found.next_seq {
+        return Err(rule("a seq of the log", found.next_seq, found.seq));
+    }
+    if found.seq < found.next_seq && found.time_us < time_us {
+        return Err(rule("a record of that time", time_us, found.time_us));
+    }
+    Ok(found.seq)
+}
+
+/// Reads from a seq that was asked for a moment ago: what was trimmed since is left out.
+pub(crate) async fn read_held(
+    source: &Source,
+    from_seq: u64,
+    limits: ReadLimits,
+) -> Result<ReadChunk, ClientError> {
+    let mut from_seq = from_seq;
+    loop {
+        match read(source, from_seq, limits).await {
+            Err(ClientError::Refused { code, expected, .. })
+                if code == ErrorCode::Trimmed && expected > from_seq =>
+            {
+                from_seq = expected;
+            }
+            chunk => return chunk,
+        }
+    }
 }
 
 /// Reads a log chunk by chunk up to its tail as of the first chunk. From

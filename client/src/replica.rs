@@ -8,7 +8,7 @@ use crate::call::{Call, Target};
 use crate::catalogue;
 use crate::cluster::{Cluster, Node};
 use crate::connection::LinkError;
-use crate::read::{Reader, Source, read};
+use crate::read::{Reader, Source, read, seq_at};
 use crate::tail::Tail;
 use crate::{ClientError, LogInfo, ReadChunk, ReadLimits, TailFrom, status};
 
@@ -132,6 +132,15 @@ impl ReplicaLog {
     #[must_use]
     pub fn reader(&self, from_seq: u64) -> Reader {
         Reader::new(self.source.clone(), from_seq)
+    }
+
+    /// The seq of the first record appended at `time_us` or after it, as far as this replica knows; see
+    /// [`Log::seq_at`](crate::Log::seq_at).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn seq_at(&self, time_us: u64) -> Result<u64, ClientError> {
+        seq_at(&self.source, time_us).await
     }
 
     /// Tails this replica alone.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drave_batch::wire::{Status, StatusReply};
+use drave_batch::wire::{Message, Status, StatusReply};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -72,6 +72,18 @@ pub struct NodeStatus {
     pub flush_us_max: Option<u64>,
     /// For how long the oldest flush under way has been so, 0 for none.
     pub flush_waits_us: Option<u64>,
+    /// Bytes of log and snapshots that it reads again and checks in a second at most; 0 when it does not.
+    pub scrub_bytes_per_second: Option<u64>,
+    /// The number of its log's segment that is being checked, 0 between two passes.
+    pub scrub_segment_seq: Option<u64>,
+    /// Bytes checked in this pass.
+    pub scrub_bytes: Option<u64>,
+    /// Whole passes so far.
+    pub scrub_passes: Option<u64>,
+    /// When the last one ended, microseconds since 1970; 0 before the first.
+    pub scrub_last_pass_unix_us: Option<u64>,
+    /// How often damage was found that way.
+    pub scrub_found: Option<u64>,
     /// `io_uring` or `posix`.
     pub io_engine: Option<String>,
     /// The program's version.
@@ -102,6 +114,12 @@ impl NodeStatus {
             flush_us_p99: Some(reply.flush_us_p99),
             flush_us_max: Some(reply.flush_us_max),
             flush_waits_us: Some(reply.flush_waits_us),
+            scrub_bytes_per_second: Some(reply.scrub.bytes_per_second),
+            scrub_segment_seq: Some(reply.scrub.segment_seq),
+            scrub_bytes: Some(reply.scrub.bytes),
+            scrub_passes: Some(reply.scrub.passes),
+            scrub_last_pass_unix_us: Some(reply.scrub.last_pass_unix_us),
+            scrub_found: Some(reply.scrub.found),
             io_engine: some_text(&reply.io_engine),
             version: some_text(&reply.version),
             fault: some_text(&reply.fault),
@@ -118,18 +136,23 @@ impl NodeStatus {
     }
 }
 
-async fn ask(cluster: Arc<Cluster>, node: Arc<Node>) -> Result<StatusReply, String> {
+/// Asks one node, for no longer than it may take.
+pub(crate) async fn ask<A: Message>(
+    cluster: Arc<Cluster>,
+    node: Arc<Node>,
+    request: impl Message,
+) -> Result<A, String> {
     let deadline = Instant::now() + NODE_TIMEOUT;
     let answer = timeout_at(deadline, async {
         let connection = cluster.connection(&node).await.map_err(|e| e.to_string())?;
         let reservation = connection.reserve(0).await;
         let reservation = reservation.map_err(|_| "no credit for a request".to_owned())?;
         let receiver = connection
-            .send(reservation, &Status {})
+            .send(reservation, &request, &[])
             .map_err(|e| e.to_string())?;
         let frame = receiver.await.map_err(|_| "closed".to_owned())?;
         let frame = frame.map_err(|e| e.to_string())?;
-        frame.decode::<StatusReply>().map_err(|e| e.to_string())
+        frame.decode::<A>().map_err(|e| e.to_string())
     });
     match answer.await {
         Ok(answer) => answer,
@@ -149,7 +172,7 @@ pub(crate) async fn status(cluster: &Arc<Cluster>) -> Result<ClusterStatus, Clie
                 let cluster = Arc::clone(cluster);
                 asking.spawn(async move {
                     let address = node.address.clone();
-                    (address, ask(cluster, node).await)
+                    (address, ask(cluster, node, Status {}).await)
                 });
             }
         }

@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::call::{Route, Target};
 use crate::catalogue;
 use crate::connection::{Connection, LinkError, Refusal, Subscription, TailFrame};
-use crate::read::{BATCH_BYTES_MAX, Source, for_each_record};
+use crate::read::{BATCH_BYTES_MAX, Source, for_each_record, seq_at};
+use crate::stream::TailStream;
 use crate::task::{Task, finish};
 use crate::{ClientError, LogInfo, Record, TailEvent, TailFrom};
 
@@ -58,6 +59,12 @@ pub struct Tail {
     silent_at: Instant,
     /// Whether the last event was that there is nothing more.
     caught_up: bool,
+    /// The fencing token that was reported last, or held where the tail began.
+    fence: Option<u64>,
+    /// A token to be reported at its seq.
+    fenced: Option<(u64, u64)>,
+    /// There will be no more records.
+    is_closed: bool,
     /// When the leader is asked whether this replica keeps up; never for a tail of one replica alone.
     check_at: Option<Instant>,
     checking: Option<Task<Result<LogInfo, ClientError>>>,
@@ -96,8 +103,10 @@ impl Tail {
             TailFrom::Seq(seq) => seq,
             TailFrom::Last(count) => info.next_seq.saturating_sub(count).max(info.first_seq),
             TailFrom::End => info.next_seq,
+            TailFrom::TimeUs(time_us) => seq_at(&source, time_us).await?,
         };
-        if position > info.next_seq {
+        let is_asked_for = matches!(from, TailFrom::Seq(_));
+        if is_asked_for && position > info.next_seq {
             return Err(ClientError::Refused {
                 code: ErrorCode::BeyondTail,
                 message: format!("the log {name} ends before seq {}", info.next_seq),
@@ -124,6 +133,9 @@ impl Tail {
             subscription: None,
             silent_at: Instant::now(),
             caught_up: false,
+            fence: None,
+            fenced: None,
+            is_closed: false,
             failing_since: None,
             last_failure: None,
         })
@@ -147,6 +159,9 @@ impl Tail {
     /// goes on trying.
     pub async fn next(&mut self) -> Result<TailEvent, ClientError> {
         loop {
+            if let Some(event) = self.take_fenced() {
+                return Ok(event);
+            }
             if let Some(record) = self.delivery.records.pop_front() {
                 self.caught_up = false;
                 if self.delivery.records.is_empty() {
@@ -158,6 +173,11 @@ impl Tail {
                 && let Some(event) = self.catch_up()
             {
                 return Ok(event);
+            }
+            if self.is_closed {
+                return Ok(TailEvent::Closed {
+                    next_seq: self.position,
+                });
             }
             if self.subscription.is_none() {
                 self.subscribe().await?;
@@ -175,6 +195,12 @@ impl Tail {
                 }
             }
         }
+    }
+
+    /// The events as a `Stream`.
+    #[must_use]
+    pub fn into_stream(self) -> TailStream {
+        TailStream::new(self)
     }
 
     /// Waits on the subscription. Cancel-safe.
@@ -353,6 +379,7 @@ impl Tail {
             self.subscription = None;
             return self.trimmed(data.first_seq);
         }
+        self.hear_fence(data);
         if payload.is_empty() {
             return self.take_sign_of_life(data);
         }
@@ -409,6 +436,26 @@ impl Tail {
         self.catch_up().map_or(Step::Go, Step::Event)
     }
 
+    /// A token that came before the tail began is not news. A replica that lags says an older one.
+    fn hear_fence(&mut self, data: &TailData) {
+        let is_before = self.fence.is_none() && data.fence_seq <= self.position;
+        let known = self.fence.get_or_insert(0);
+        if data.fence <= *known {
+            return;
+        }
+        *known = data.fence;
+        if !is_before {
+            self.fenced = Some((data.fence, data.fence_seq));
+        }
+    }
+
+    /// A token is reported before the first record that may have been appended under it.
+    fn take_fenced(&mut self) -> Option<TailEvent> {
+        let (token, seq) = self.fenced.filter(|(_, seq)| *seq <= self.next_seq())?;
+        self.fenced = None;
+        Some(TailEvent::Fenced { token, seq })
+    }
+
     fn catch_up(&mut self) -> Option<TailEvent> {
         let said = std::mem::replace(&mut self.caught_up, true);
         (!said).then_some(TailEvent::CaughtUp {
@@ -430,8 +477,13 @@ impl Tail {
             }
             // The position was given by a replica that had it: this one lags.
             Some(ErrorCode::BeyondTail) => self.leave_refused(refusal),
-            // The log was looked up when the tail began: this replica does not know it yet.
-            Some(ErrorCode::LogNotFound) => self.leave_refused(refusal),
+            Some(ErrorCode::LogClosed) if refusal.expected == self.position => {
+                self.subscription = None;
+                self.is_closed = true;
+                self.catch_up().map_or(Step::Go, Step::Event)
+            }
+            // It ended before everything was given: it is asked for again.
+            Some(ErrorCode::LogClosed) => self.leave_refused(refusal),
             Some(code) if !code.is_retryable() => Step::Fail(refusal.into_error()),
             _ => self.leave_refused(refusal),
         }

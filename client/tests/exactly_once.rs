@@ -352,3 +352,20 @@ async fn dropped_producers_and_tickets_do_not_recall_batches() {
     let expected: Vec<Vec<u8>> = (0..21).map(payload).collect();
     assert_eq!(cluster.model().records(log_id), expected);
 }
+
+/// Only sending tells that a connection broke while nothing was under way: the batch goes out on another at once, and
+/// not when its time is up.
+#[tokio::test]
+async fn a_connection_that_broke_at_rest_is_replaced() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client();
+    client.create_log("orders", true).await.unwrap();
+    let log = client.log("orders").await.unwrap();
+    for seq in 0..3 {
+        assert_eq!(log.append("x").await.unwrap().first_seq, seq);
+        cluster
+            .model()
+            .script(MessageKind::LogLookup, [Fault::CloseAfter]);
+        log.info().await.unwrap();
+    }
+}

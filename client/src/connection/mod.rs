@@ -293,9 +293,10 @@ impl Connection {
         &self,
         reservation: Reservation<'_>,
         message: &M,
+        payload: &[Bytes],
     ) -> Result<oneshot::Receiver<Result<Frame, LinkError>>, LinkError> {
         let (sender, receiver) = oneshot::channel();
-        self.enqueue(Some(reservation), message, &[], Waiter::Once(sender))?;
+        self.enqueue(Some(reservation), message, payload, Waiter::Once(sender))?;
         Ok(receiver)
     }
 

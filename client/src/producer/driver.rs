@@ -106,6 +106,8 @@ impl Driver {
             }
             self.prepare();
             let credit_bytes = self.send();
+            // A connection that broke while nothing was under way is only noticed by sending.
+            self.prepare();
             self.deliver();
             let event = self.select(credit_bytes).await;
             self.apply(event);
@@ -438,13 +440,18 @@ async fn register(cluster: Arc<Cluster>, name: String) -> Result<ProducerId, Cli
 fn begin(window: &mut Window<Batch>, ready: Ready) -> (Append, bytes::Bytes, Sending) {
     let batch = window.content(ready);
     let mut header = batch.header.clone();
-    let (expect_seq, body) = (batch.expect_seq, batch.body.clone());
+    let (conditions, body) = (batch.conditions, batch.body.clone());
     let sending = window.begin(ready);
     header.producer_id = sending.producer.id;
     header.producer_epoch = sending.producer.epoch;
     header.producer_seq = sending.sequence;
     header.producer_unacked = sending.unacked;
-    (Append { header, expect_seq }, body, sending)
+    let append = Append {
+        header,
+        expect_seq: conditions.expect_seq,
+        fence: conditions.fence,
+    };
+    (append, body, sending)
 }
 
 enum Reply {

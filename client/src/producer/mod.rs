@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use drave_batch::wire::EXPECT_SEQ_NONE;
+use drave_batch::wire::{EXPECT_SEQ_NONE, FENCE_NONE};
 use drave_batch::{
     BATCH_RECORDS_MAX, BODY_BYTES_MAX, BatchHeader, BodyBuilder, EntryKind, body_bytes,
 };
@@ -62,10 +62,27 @@ impl ProducerOptions {
     }
 }
 
+/// What must hold of the log for a batch to be appended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conditions {
+    /// Its next seq, or [`EXPECT_SEQ_NONE`].
+    pub(crate) expect_seq: u64,
+    /// Its fencing token, or [`FENCE_NONE`].
+    pub(crate) fence: u64,
+}
+
+impl Conditions {
+    /// The log was never fenced.
+    pub(crate) const NONE: Self = Self {
+        expect_seq: EXPECT_SEQ_NONE,
+        fence: FENCE_NONE,
+    };
+}
+
 /// A batch on its way to the driver and through the window.
 struct Batch {
     log_id: u64,
-    expect_seq: u64,
+    conditions: Conditions,
     /// Log, shape and checksum of the body; the rest is filled in at each sending.
     header: BatchHeader,
     body: Bytes,
@@ -126,17 +143,36 @@ impl Producer {
         log_id: u64,
         records: impl IntoIterator<Item = R>,
     ) -> Result<Ticket, ClientError> {
+        self.submit_fenced(log_id, FENCE_NONE, records).await
+    }
+
+    /// Submits one batch as [`submit`](Self::submit) does; it is appended only while the log's fencing token is
+    /// `token`, from [`Log::fence`](crate::Log::fence).
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit); the ticket's is [`ClientError::Refused`] with `Fenced` when the log has another
+    /// token: nothing was written then, and the batches behind it are refused likewise if they carry the same.
+    pub async fn submit_fenced<R: AsRef<[u8]>>(
+        &self,
+        log_id: u64,
+        token: u64,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Ticket, ClientError> {
         let encoded = self.encode(records)?;
         let room = self.room(encoded.body.len()).await?;
         let deadline = Instant::now() + self.shared.cluster.settings.request_timeout;
-        self.push(log_id, EXPECT_SEQ_NONE, encoded, deadline, room)
+        let conditions = Conditions {
+            fence: token,
+            ..Conditions::NONE
+        };
+        self.push(log_id, conditions, encoded, deadline, room)
     }
 
     /// Submits and waits for the outcome, all within the deadline.
     pub(crate) async fn append<R: AsRef<[u8]>>(
         &self,
         log_id: u64,
-        expect_seq: u64,
+        conditions: Conditions,
         records: impl IntoIterator<Item = R>,
     ) -> Result<Ack, ClientError> {
         let deadline = Instant::now() + self.shared.cluster.settings.request_timeout;
@@ -152,7 +188,7 @@ impl Producer {
                 });
             }
         };
-        self.push(log_id, expect_seq, encoded, deadline, room)?
+        self.push(log_id, conditions, encoded, deadline, room)?
             .await
     }
 
@@ -175,43 +211,11 @@ impl Producer {
         &self,
         records: impl IntoIterator<Item = R>,
     ) -> Result<Encoded, ClientError> {
-        let record_bytes_max = self.shared.cluster.record_bytes_max();
-        let batch_bytes_max = self.shared.options.batch_bytes_max as usize;
-        let mut builder = BodyBuilder::new();
-        let mut payload_bytes = 0;
-        for record in records {
-            let record = record.as_ref();
-            let too_large = |what, limit: u32, found: usize| ClientError::TooLarge {
-                what,
-                limit: limit.into(),
-                found: found as u64,
-            };
-            if record.len() > record_bytes_max as usize {
-                return Err(too_large("record bytes", record_bytes_max, record.len()));
-            }
-            let records = builder.record_count() as usize + 1;
-            if records > BATCH_RECORDS_MAX as usize {
-                return Err(too_large("records in a batch", BATCH_RECORDS_MAX, records));
-            }
-            payload_bytes += record.len();
-            let bytes = body_bytes(records, payload_bytes);
-            if bytes > batch_bytes_max {
-                let limit = self.shared.options.batch_bytes_max;
-                return Err(too_large("batch bytes", limit, bytes));
-            }
-            builder.push(record);
-        }
-        let record_count = builder.record_count();
-        if record_count == 0 {
-            return Err(ClientError::Argument {
-                what: "a batch has at least one record".to_owned(),
-            });
-        }
-        let mut body = Vec::with_capacity(builder.body_bytes());
-        builder.drain_into(&mut body);
-        let header = BatchHeader::new(EntryKind::Data, &body, record_count);
-        let body = Bytes::from(body);
-        Ok(Encoded { header, body })
+        let limits = EncodeLimits {
+            record_bytes_max: self.shared.cluster.record_bytes_max(),
+            batch_bytes_max: self.shared.options.batch_bytes_max,
+        };
+        limits.encode(records)
     }
 
     /// Waits for room in the window. Both semaphores are fair, so that whoever comes first goes first.
@@ -231,7 +235,7 @@ impl Producer {
     fn push(
         &self,
         log_id: u64,
-        expect_seq: u64,
+        conditions: Conditions,
         encoded: Encoded,
         deadline: Instant,
         room: [OwnedSemaphorePermit; 2],
@@ -241,7 +245,7 @@ impl Producer {
         header.log_id = log_id;
         let batch = Batch {
             log_id,
-            expect_seq,
+            conditions,
             header,
             body,
             deadline,
@@ -269,10 +273,64 @@ impl Producer {
     }
 }
 
+/// What a batch may be.
+pub(crate) struct EncodeLimits {
+    pub(crate) record_bytes_max: u32,
+    pub(crate) batch_bytes_max: u32,
+}
+
+impl EncodeLimits {
+    /// The batch of these records.
+    pub(crate) fn encode<R: AsRef<[u8]>>(
+        &self,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Encoded, ClientError> {
+        let mut builder = BodyBuilder::new();
+        let mut payload_bytes = 0;
+        for record in records {
+            let record = record.as_ref();
+            let too_large = |what, limit: u32, found: usize| ClientError::TooLarge {
+                what,
+                limit: limit.into(),
+                found: found as u64,
+            };
+            if record.len() > self.record_bytes_max as usize {
+                return Err(too_large(
+                    "record bytes",
+                    self.record_bytes_max,
+                    record.len(),
+                ));
+            }
+            let records = builder.record_count() as usize + 1;
+            if records > BATCH_RECORDS_MAX as usize {
+                return Err(too_large("records in a batch", BATCH_RECORDS_MAX, records));
+            }
+            payload_bytes += record.len();
+            let bytes = body_bytes(records, payload_bytes);
+            if bytes > self.batch_bytes_max as usize {
+                let limit = self.batch_bytes_max;
+                return Err(too_large("batch bytes", limit, bytes));
+            }
+            builder.push(record);
+        }
+        let record_count = builder.record_count();
+        if record_count == 0 {
+            return Err(ClientError::Argument {
+                what: "a batch has at least one record".to_owned(),
+            });
+        }
+        let mut body = Vec::with_capacity(builder.body_bytes());
+        builder.drain_into(&mut body);
+        let header = BatchHeader::new(EntryKind::Data, &body, record_count);
+        let body = Bytes::from(body);
+        Ok(Encoded { header, body })
+    }
+}
+
 /// A batch's body and as much of its header as does not change.
-struct Encoded {
-    header: BatchHeader,
-    body: Bytes,
+pub(crate) struct Encoded {
+    pub(crate) header: BatchHeader,
+    pub(crate) body: Bytes,
 }
 
 /// The outcome of a submitted batch, to be awaited. Dropping it does not recall the batch.

@@ -26,6 +26,10 @@
 //! hole above, then renumber (3); otherwise wait until what is below is settled, then renew (4): by the
 //! gap at `n` all that was above it was not written (2).
 //!
+//! A fence above the batch's token, and the end of a closed log, are for good in another way: both are committed, and
+//! whoever leads from then on refuses every attempt that is still out. The leader that says so has all that was
+//! appended before them, and the batch is not among it, or it would be a duplicate. So no attempt is unsure then.
+//!
 //! # A hole
 //!
 //! A batch whose time is up while its outcome is open leaves a hole. Later ones are still sent: if the
@@ -118,6 +122,20 @@ struct Sent<T> {
     unsure: bool,
     /// The attempt that is not answered yet.
     outstanding: Option<u64>,
+}
+
+/// Whether this refusal says of every earlier attempt too that it was not written and will not be.
+fn is_conclusive(refused: &Refused) -> bool {
+    match &refused.error {
+        ClientError::Refused {
+            code: ErrorCode::Fenced,
+            expected,
+            found,
+            ..
+        } => expected > found,
+        ClientError::Refused { code, .. } => *code == ErrorCode::LogClosed,
+        _ => false,
+    }
 }
 
 /// The window of one producer. `T` is what the owner needs to send and to answer a batch.
@@ -330,13 +348,16 @@ impl<T> Window<T> {
     fn refused(&mut self, at: usize, refused: Refused) -> Advice {
         let sent = &mut self.sent[at];
         sent.item.refused = Some(refused.clone());
+        if is_conclusive(&refused) {
+            sent.unsure = false;
+        }
         let Some(code) = refused.code else {
             sent.unsure = true;
             return Advice::Leave;
         };
         match code {
             ErrorCode::SequenceGap => self.gap(at),
-            ErrorCode::Busy | ErrorCode::DiskFull => Advice::Pause,
+            ErrorCode::Busy | ErrorCode::DiskFull | ErrorCode::QuotaExceeded => Advice::Pause,
             ErrorCode::UnknownProducer | ErrorCode::StaleEpoch => {
                 self.renewing = true;
                 Advice::Continue

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use drave_batch::wire::{
-    Append, ClusterId, ErrorCode, ErrorReply, FRAME_HEADER_BYTES, LOCAL_READ, LeaderTransfer,
-    LeaderTransferred, LogCreate, LogList, LogLookup, LogTrim, MemberChange, Message, MessageKind,
-    ProducerOpen, ProducerOpened, Read, ReadReply, TailCredit, TailStart, encode_frame,
+    Append, AppendTogether, ClusterId, ErrorCode, ErrorReply, FRAME_HEADER_BYTES, LOCAL_READ,
+    LeaderTransfer, LeaderTransferred, LogChangeRequest, LogCreate, LogDescribe, LogList,
+    LogLookup, LogTrim, MemberChange, Message, MessageKind, ProducerOpen, ProducerOpened, Read,
+    ReadReply, SeqAt, TailCredit, TailStart, encode_frame,
 };
 use drave_client::{Client, ClientBuilder};
 use drave_net::frame::{Frame, FrameReader};
@@ -133,6 +134,7 @@ impl FakeCluster {
         let append = Append {
             header,
             expect_seq: drave_batch::wire::EXPECT_SEQ_NONE,
+            fence: model.logs[&log_id].fence,
         };
         model.append(&append, &bytes).unwrap();
         drop(model);
@@ -342,6 +344,28 @@ impl Connection {
                 let listed = model.list(&list);
                 self.reply(request_id, &listed, &[]);
             }
+            MessageKind::LogDescribe => {
+                let describe: LogDescribe = frame.decode().unwrap();
+                self.check_leader(&model, describe.consistency)?;
+                let found = model.find(&describe.name);
+                let log_id = found.ok_or_else(|| refusal(ErrorCode::LogNotFound))?;
+                let described = model.describe(log_id);
+                self.reply(request_id, &described, &[]);
+            }
+            MessageKind::LogChangeRequest => {
+                let asked: LogChangeRequest = frame.decode().unwrap();
+                self.check_leader(&model, 0)?;
+                let described = model.change(&asked)?;
+                drop(model);
+                self.shared.changed.send_modify(|version| *version += 1);
+                self.reply(request_id, &described, &[]);
+            }
+            MessageKind::SeqAt => {
+                let at: SeqAt = frame.decode().unwrap();
+                self.check_leader(&model, at.consistency)?;
+                let found = model.seq_at(&at);
+                self.reply(request_id, &found, &[]);
+            }
             MessageKind::Append => {
                 self.check_leader(&model, 0)?;
                 let append: Append = frame.decode().unwrap();
@@ -356,9 +380,21 @@ impl Connection {
                 self.shared.changed.send_modify(|version| *version += 1);
                 self.reply(request_id, &appended, &[]);
             }
+            MessageKind::AppendTogether => {
+                self.check_leader(&model, 0)?;
+                let asked: AppendTogether = frame.decode().unwrap();
+                assert_eq!(asked.producer_epoch, 3);
+                let appended = model.append_together(&asked, &frame.payload)?;
+                drop(model);
+                self.shared.changed.send_modify(|version| *version += 1);
+                self.reply(request_id, &appended, &[]);
+            }
             MessageKind::Read => {
                 let read: Read = frame.decode().unwrap();
                 self.check_leader(&model, read.consistency)?;
+                if let Some((log_id, first_seq)) = model.trim_at_next_read.take() {
+                    model.trim(log_id, first_seq)?;
+                }
                 let data = model.tail_data(read.log_id);
                 check_range(read.from_seq, data.first_seq, data.next_seq)?;
                 let payload = model.batches(read.log_id, read.from_seq, read.bytes_max as usize);
@@ -428,7 +464,7 @@ impl Connection {
             return;
         }
         let mut tails = std::mem::take(&mut self.tails);
-        let mut closing = Vec::new();
+        let (mut closing, mut ended) = (Vec::new(), Vec::new());
         for (request_id, tail) in &mut tails {
             let mut data = model.tail_data(tail.log_id);
             if let Some(seq) = model.tail_stale.get(&self.at) {
@@ -468,6 +504,10 @@ impl Connection {
                     break;
                 }
             }
+            if model.logs[&tail.log_id].is_closed && tail.position >= data.next_seq {
+                ended.push((*request_id, data.next_seq));
+                continue;
+            }
             // Also while it waits for credit.
             if sign_of_life {
                 self.reply(*request_id, &data, &[]);
@@ -476,6 +516,14 @@ impl Connection {
         for request_id in closing {
             tails.remove(&request_id);
             self.reply(request_id, &refusal(ErrorCode::Stopping), &[]);
+        }
+        for (request_id, expected) in ended {
+            tails.remove(&request_id);
+            let refusal = ErrorReply {
+                expected,
+                ..refusal(ErrorCode::LogClosed)
+            };
+            self.reply(request_id, &refusal, &[]);
         }
         self.tails = tails;
     }

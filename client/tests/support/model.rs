@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use drave_batch::control::MemberRole;
 use drave_batch::wire::{
-    Append, Appended, EXPECT_SEQ_NONE, ErrorCode, ErrorReply, LogInfo, LogList, LogListed,
-    MemberListed, MessageKind, StatusMember, StatusReply, TailData,
+    Append, AppendTogether, Appended, AppendedPart, AppendedTogether, EXPECT_SEQ_NONE, ErrorCode,
+    ErrorReply, LogChangeRequest, LogDescribed, LogInfo, LogList, LogListed, MemberListed,
+    MessageKind, SeqAt, SeqFound, StatusMember, StatusReply, TailData,
 };
-use drave_batch::{Batches, EntryKind};
+use drave_batch::{BatchHeader, Batches, EntryKind, LogChange};
 
 use super::members::MemberModel;
 
@@ -48,8 +49,23 @@ pub struct LogModel {
     pub name: String,
     pub first_seq: u64,
     pub next_seq: u64,
+    pub fence: u64,
+    pub fence_seq: u64,
+    pub is_closed: bool,
+    pub retention: drave_batch::Retention,
+    pub quota: drave_batch::Quota,
     /// Encoded batches with the seq of their first record.
     pub batches: Vec<(u64, Vec<u8>)>,
+}
+
+impl LogModel {
+    /// Of each batch the seq after it, and when it was appended.
+    fn times(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.batches.iter().map(|(_, encoded)| {
+            let (header, _) = BatchHeader::decode(encoded).unwrap();
+            (header.next_seq(), header.append_time_us)
+        })
+    }
 }
 
 /// The replicated state of all fake nodes: what one applies, all have.
@@ -61,6 +77,7 @@ pub struct Model {
     /// What nodes that do not lead say about who does.
     pub hint: Hint,
     pub logs: BTreeMap<u64, LogModel>,
+    pub logs_created: u64,
     pub producers: HashMap<u64, Vec<Appended>>,
     pub producers_opened: u64,
     /// Faults for the next requests of a kind, in order.
@@ -79,6 +96,8 @@ pub struct Model {
     pub tail_silent: Vec<usize>,
     /// Nodes that are cut off at a seq, and tell their tails nothing beyond it.
     pub tail_stale: HashMap<usize, u64>,
+    /// A trim that another client makes when the next read comes.
+    pub trim_at_next_read: Option<(u64, u64)>,
     pub in_flight_max: u32,
     pub record_bytes_max: u32,
     pub credit_bytes: u32,
@@ -100,6 +119,32 @@ pub fn refusal(code: ErrorCode) -> ErrorReply {
     }
 }
 
+fn check_conditions(
+    log: Option<&mut LogModel>,
+    expect_seq: u64,
+    fence: u64,
+) -> Result<&mut LogModel, ErrorReply> {
+    let log = log.ok_or_else(|| refusal(ErrorCode::LogNotFound))?;
+    if log.is_closed {
+        return Err(refusal(ErrorCode::LogClosed));
+    }
+    if fence != log.fence {
+        return Err(ErrorReply {
+            expected: log.fence,
+            found: fence,
+            ..refusal(ErrorCode::Fenced)
+        });
+    }
+    if expect_seq != EXPECT_SEQ_NONE && expect_seq != log.next_seq {
+        return Err(ErrorReply {
+            expected: expect_seq,
+            found: log.next_seq,
+            ..refusal(ErrorCode::ExpectSeq)
+        });
+    }
+    Ok(log)
+}
+
 impl Model {
     pub fn new(addresses: Vec<String>) -> Self {
         Self {
@@ -109,6 +154,7 @@ impl Model {
             addresses,
             hint: Hint::Right,
             logs: BTreeMap::new(),
+            logs_created: 0,
             producers: HashMap::new(),
             producers_opened: 0,
             script: HashMap::new(),
@@ -121,6 +167,7 @@ impl Model {
             tail_payload_bytes_max: 1 << 20,
             tail_silent: Vec::new(),
             tail_stale: HashMap::new(),
+            trim_at_next_read: None,
             in_flight_max: 64,
             record_bytes_max: 1 << 20,
             credit_bytes: 8 << 20,
@@ -177,11 +224,17 @@ impl Model {
     }
 
     pub fn create(&mut self, name: &str) -> u64 {
-        let log_id = self.logs.len() as u64 + 1;
+        self.logs_created += 1;
+        let log_id = self.logs_created;
         let log = LogModel {
             name: name.to_owned(),
             first_seq: 0,
             next_seq: 0,
+            fence: 0,
+            fence_seq: 0,
+            is_closed: false,
+            retention: drave_batch::Retention::default(),
+            quota: drave_batch::Quota::default(),
             batches: Vec::new(),
         };
         self.logs.insert(log_id, log);
@@ -196,6 +249,76 @@ impl Model {
             next_seq: log.next_seq,
             created,
             name: log.name.clone(),
+        }
+    }
+
+    pub fn describe(&self, log_id: u64) -> LogDescribed {
+        let log = &self.logs[&log_id];
+        LogDescribed {
+            log_id,
+            first_seq: log.first_seq,
+            next_seq: log.next_seq,
+            last_time_us: log.times().last().map_or(0, |(_, time_us)| time_us),
+            held_bytes: log
+                .batches
+                .iter()
+                .map(|(_, batch)| batch.len() as u64)
+                .sum(),
+            fence: log.fence,
+            fence_seq: log.fence_seq,
+            is_closed: log.is_closed,
+            retention_bytes: log.retention.bytes,
+            retention_age_us: log.retention.age_us,
+            quota_bytes_per_second: log.quota.bytes_per_second,
+            quota_records_per_second: log.quota.records_per_second,
+            name: log.name.clone(),
+        }
+    }
+
+    pub fn change(&mut self, asked: &LogChangeRequest) -> Result<LogDescribed, ErrorReply> {
+        let log = self.logs.get_mut(&asked.log_id);
+        let log = log.ok_or_else(|| refusal(ErrorCode::LogNotFound))?;
+        match asked.change {
+            LogChange::Fence { token } => {
+                let token = if token == 0 { log.fence + 1 } else { token };
+                if token < log.fence {
+                    let expected = log.fence;
+                    return Err(ErrorReply {
+                        expected,
+                        ..refusal(ErrorCode::Fenced)
+                    });
+                }
+                if token > log.fence {
+                    (log.fence, log.fence_seq) = (token, log.next_seq);
+                }
+            }
+            LogChange::Close => log.is_closed = true,
+            LogChange::Retain(retention) => log.retention = retention,
+            LogChange::Limit(quota) => log.quota = quota,
+            LogChange::Delete => {
+                let described = self.describe(asked.log_id);
+                self.logs.remove(&asked.log_id);
+                return Ok(described);
+            }
+        }
+        Ok(self.describe(asked.log_id))
+    }
+
+    pub fn seq_at(&self, at: &SeqAt) -> SeqFound {
+        let log = &self.logs[&at.log_id];
+        let found = log
+            .times()
+            .find(|(next_seq, time_us)| *next_seq > log.first_seq && *time_us >= at.time_us);
+        let first = found.and_then(|(next_seq, _)| {
+            let mut batches = log.batches.iter().rev();
+            batches.find(|(first, _)| *first < next_seq)
+        });
+        SeqFound {
+            log_id: at.log_id,
+            first_seq: log.first_seq,
+            next_seq: log.next_seq,
+            seq: first.map_or(log.next_seq, |(seq, _)| (*seq).max(log.first_seq)),
+            time_us: found.map_or(0, |(_, time_us)| time_us),
         }
     }
 
@@ -246,16 +369,8 @@ impl Model {
         if header.producer_seq > expected {
             return Err(refusal(ErrorCode::SequenceGap));
         }
-        let Some(log) = self.logs.get_mut(&header.log_id) else {
-            return Err(refusal(ErrorCode::LogNotFound));
-        };
-        if append.expect_seq != EXPECT_SEQ_NONE && append.expect_seq != log.next_seq {
-            return Err(ErrorReply {
-                expected: append.expect_seq,
-                found: log.next_seq,
-                ..refusal(ErrorCode::ExpectSeq)
-            });
-        }
+        let log = self.logs.get_mut(&header.log_id);
+        let log = check_conditions(log, append.expect_seq, append.fence)?;
         self.appends_taken += 1;
         let mut stored = header.clone();
         stored.term = self.term;
@@ -276,6 +391,55 @@ impl Model {
             index: stored.index,
         };
         answers.push(appended.clone());
+        Ok(appended)
+    }
+
+    /// The nodes' rule for appends to several logs: all or none.
+    pub fn append_together(
+        &mut self,
+        asked: &AppendTogether,
+        payload: &[u8],
+    ) -> Result<AppendedTogether, ErrorReply> {
+        let answers = self.producers.get(&asked.producer_id);
+        if answers.is_some_and(|answers| answers.len() as u64 == asked.producer_seq) {
+            for part in &asked.parts {
+                let log = self.logs.get_mut(&part.log_id);
+                check_conditions(log, part.expect_seq, part.fence)?;
+            }
+        }
+        let mut appended = AppendedTogether {
+            producer_seq: asked.producer_seq,
+            ..AppendedTogether::default()
+        };
+        let mut rest = payload;
+        for (position, part) in (0..).zip(&asked.parts) {
+            let (body, behind) = rest.split_at(part.body_len as usize);
+            rest = behind;
+            let header = BatchHeader {
+                log_id: part.log_id,
+                producer_id: asked.producer_id,
+                producer_seq: asked.producer_seq + position,
+                ..BatchHeader::new(EntryKind::Data, body, part.record_count)
+            };
+            assert_eq!(
+                header.body_crc, part.body_crc,
+                "the body as it was checksummed"
+            );
+            let append = Append {
+                header,
+                expect_seq: part.expect_seq,
+                fence: part.fence,
+            };
+            let one = self.append(&append, body)?;
+            (appended.term, appended.index) = (one.term, one.index);
+            appended.duplicate |= one.duplicate;
+            appended.parts.push(AppendedPart {
+                log_id: one.log_id,
+                first_seq: one.first_seq,
+                record_count: one.record_count,
+            });
+        }
+        assert!(rest.is_empty(), "nothing behind the last body");
         Ok(appended)
     }
 
@@ -344,6 +508,8 @@ impl Model {
             log_id,
             first_seq: log.first_seq,
             next_seq: log.next_seq,
+            fence: log.fence,
+            fence_seq: log.fence_seq,
         }
     }
 

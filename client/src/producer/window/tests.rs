@@ -17,7 +17,11 @@ fn ack(first_seq: u64) -> Answer {
 }
 
 fn refusal(code: ErrorCode) -> Answer {
-    Answer::Refused(Refused {
+    Answer::Refused(refused(code))
+}
+
+fn refused(code: ErrorCode) -> Refused {
+    Refused {
         code: Some(code),
         error: ClientError::Refused {
             code,
@@ -27,7 +31,7 @@ fn refusal(code: ErrorCode) -> Answer {
             address: "model".to_owned(),
             leader: None,
         },
-    })
+    }
 }
 
 fn producer(id: u64) -> ProducerId {
@@ -165,6 +169,40 @@ fn a_refusal_after_an_unsure_attempt_is_unknown() {
     let error = settled[0].outcome.clone().unwrap_err();
     assert!(matches!(error, ClientError::Unknown { .. }), "{error:?}");
     assert!(window.is_empty());
+}
+
+/// A fence that came between the attempts settles the first one too; a token that was never given does not, since a
+/// fence may yet give it.
+#[test]
+fn a_fence_or_an_end_settles_unsure_attempts() {
+    let fenced = |expected, found| {
+        let mut refused = refused(ErrorCode::Fenced);
+        if let ClientError::Refused {
+            expected: token,
+            found: carried,
+            ..
+        } = &mut refused.error
+        {
+            (*token, *carried) = (expected, found);
+        }
+        Answer::Refused(refused)
+    };
+    let cases = [
+        (fenced(4, 3), true),
+        (fenced(4, 0), true),
+        (refusal(ErrorCode::LogClosed), true),
+        (fenced(3, 4), false),
+        (refusal(ErrorCode::ExpectSeq), false),
+    ];
+    for (answer, is_settled) in cases {
+        let (mut window, _, _) = sent_window(1);
+        window.lost();
+        let again = send_all(&mut window);
+        window.answer(again[0].1.attempt, answer.clone());
+        let settled = window.take_settled();
+        let error = settled[0].outcome.clone().unwrap_err();
+        assert_eq!(error.has_no_side_effects(), is_settled, "{answer:?}");
+    }
 }
 
 #[test]
