@@ -4,7 +4,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use drave_batch::wire::{self, Append, Appended, EXPECT_SEQ_NONE, FrameHeader, decode_head};
+use drave_batch::wire::{
+    self, Append, Appended, EXPECT_SEQ_NONE, FENCE_NONE, FrameHeader, decode_head,
+};
 use drave_batch::{BatchHeader, BatchRef, BodyBuilder, EntryKind};
 
 fn body(record_bytes: usize, records: usize) -> (Vec<u8>, u32) {
@@ -50,6 +52,7 @@ fn frames(c: &mut Criterion) {
     let append = Append {
         header: BatchHeader::new(EntryKind::Data, &body, count),
         expect_seq: EXPECT_SEQ_NONE,
+        fence: FENCE_NONE,
     };
     let appended = Appended {
         log_id: 1,

@@ -8,8 +8,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::exit::Exit;
 
 pub mod bench;
+pub mod explain;
+pub mod log;
 pub mod member;
 pub mod sim;
+pub mod together;
 pub mod wal;
 
 /// The version, and the commit it was built from.
@@ -29,6 +32,7 @@ Examples:
   drave demo                          see it survive the death of its leader, in seconds
   drave dev                           a cluster on this machine to play with, until Ctrl-C
   echo hello | drave append greetings --create
+  drave append jobs --fence $(drave log fence jobs) < jobs.txt
   drave tail greetings --follow
   drave status
 
@@ -57,15 +61,21 @@ pub enum Command {
     Format(FormatArgs),
     /// Run a node until SIGTERM
     Start(StartArgs),
-    /// Create, list and trim logs
+    /// Create, list, describe and trim logs
     #[command(subcommand)]
     Log(LogCommand),
     /// Append each line of standard input as one record
     Append(AppendArgs),
+    /// Append records to several logs: all of them or none
+    AppendTogether(together::AppendTogetherArgs),
     /// Print a log's records up to its present end
     Read(ReadArgs),
     /// Print a log's last records, and those to come
     Tail(TailArgs),
+    /// Say where a log ends
+    CheckTail(log::CheckTailArgs),
+    /// Say what an error code means and what to do
+    Explain(explain::ExplainArgs),
     /// Show every node: role, term, indexes
     Status(StatusArgs),
     /// Show and change the members
@@ -100,8 +110,20 @@ pub enum LogCommand {
     Create(LogCreateArgs),
     /// List the logs in order of their names
     Ls(LogListArgs),
+    /// Show one log in full
+    Describe(log::LogDescribeArgs),
     /// Give up a log's oldest records
     Trim(LogTrimArgs),
+    /// Take a log over: only appends that carry its new token are taken
+    Fence(log::LogFenceArgs),
+    /// End a log: it takes no append any more, and stays to be read
+    Close(log::LogCloseArgs),
+    /// Say how much of a log is kept
+    SetRetention(log::LogRetentionArgs),
+    /// Say how much may be appended to a log in a second
+    SetQuota(log::LogQuotaArgs),
+    /// Delete a log and all its records
+    Delete(log::LogDeleteArgs),
 }
 
 /// Commands about histories.
@@ -119,7 +141,7 @@ pub enum Io {
     Auto,
     /// io_uring, or refuse to start
     Uring,
-    /// pwrite and fdatasync, plain sockets
+    /// pwrite on threads, plain sockets
     Posix,
 }
 
@@ -351,6 +373,9 @@ pub struct AppendArgs {
     /// Create the log when there is none of this name
     #[arg(long)]
     pub create: bool,
+    /// Append only while the log's fencing token is this one, from `drave log fence`
+    #[arg(long, value_name = "TOKEN", value_parser = clap::value_parser!(u64).range(1..))]
+    pub fence: Option<u64>,
     /// Print no seqs, only a summary at the end: count, first and last seq, rate, latencies
     #[arg(long)]
     pub summary: bool,
@@ -370,13 +395,22 @@ Without --count it ends at the log's end as it was when the command began.
 Examples:
   drave read orders
   drave read orders --from 1000 --count 10 --format json
+  drave read orders --at now-1h               what was appended in the last hour
+  drave read orders --last 100
   drave read orders --node 2 | sha256sum      what replica 2 holds")]
 pub struct ReadArgs {
     /// The log's name
     pub log: String,
     /// The first seq [default: the first one held]
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", conflicts_with_all = ["at", "last"])]
     pub from: Option<u64>,
+    /// Begin with the first record appended at this time or later: 2026-01-31T12:00:00Z (UTC), @SECONDS since 1970,
+    /// or now-1h
+    #[arg(long, value_name = "TIME", value_parser = log::moment, conflicts_with = "last")]
+    pub at: Option<u64>,
+    /// The last N records held
+    #[arg(long, value_name = "N")]
+    pub last: Option<u64>,
     /// Records at most
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
@@ -404,8 +438,12 @@ pub struct TailArgs {
     /// The log's name
     pub log: String,
     /// The first seq
-    #[arg(long, value_name = "SEQ", conflicts_with = "last")]
+    #[arg(long, value_name = "SEQ", conflicts_with_all = ["at", "last"])]
     pub from: Option<u64>,
+    /// Begin with the first record appended at this time or later: 2026-01-31T12:00:00Z (UTC), @SECONDS since 1970,
+    /// or now-1h
+    #[arg(long, value_name = "TIME", value_parser = log::moment, conflicts_with = "last")]
+    pub at: Option<u64>,
     /// The last N records [default: 10]
     #[arg(long, value_name = "N")]
     pub last: Option<u64>,
@@ -432,6 +470,9 @@ Examples:
   drave status
   drave status --format json")]
 pub struct StatusArgs {
+    /// Where entries spent their time in the last 30 to 60 seconds, stage by stage
+    #[arg(long)]
+    pub latency: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     pub format: ResultFormat,
@@ -574,7 +615,7 @@ fn duration_or_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
+pub(crate) fn endpoint(text: &str) -> Result<String, String> {
     let port = text
         .rsplit_once(':')
         .filter(|(host, _)| !host.is_empty())

@@ -80,6 +80,28 @@ impl ReadableLog {
         }
     }
 
+    /// The seq to begin with: of the first record of a time, or so many before the end; none said, none given.
+    ///
+    /// # Errors
+    /// [`CliError`] without a leader.
+    pub async fn from_seq(
+        &self,
+        at: Option<u64>,
+        last: Option<u64>,
+    ) -> Result<Option<u64>, CliError> {
+        if let Some(last) = last {
+            let info = self.info().await?;
+            return Ok(Some(info.next_seq.saturating_sub(last).max(info.first_seq)));
+        }
+        let Some(time_us) = at else { return Ok(None) };
+        let found = match self {
+            Self::Cluster(log) => log.seq_at(time_us).await,
+            Self::Replica(log) => log.seq_at(time_us).await,
+        };
+        let found = found.map_err(|error| client_error("cannot find the time in the log", &error));
+        found.map(Some)
+    }
+
     /// Reads chunk by chunk up to the tail as of the first chunk.
     #[must_use]
     pub fn reader(&self, from_seq: u64) -> Reader {

@@ -69,6 +69,8 @@ Exit codes:
             | ErrorCode::BeyondTail
             | ErrorCode::MemberUnknown => Self::NotFound,
             ErrorCode::ExpectSeq
+            | ErrorCode::Fenced
+            | ErrorCode::LogClosed
             | ErrorCode::TooLarge
             | ErrorCode::StaleEpoch
             | ErrorCode::LogExists
@@ -83,7 +85,7 @@ Exit codes:
             | ErrorCode::NotEligible
             | ErrorCode::InvalidMembers => Self::Precondition,
             ErrorCode::LogName => Self::Usage,
-            ErrorCode::Corruption => Self::Corruption,
+            ErrorCode::Corruption | ErrorCode::LogCut => Self::Corruption,
             ErrorCode::ProtocolVersion
             | ErrorCode::WrongCluster
             | ErrorCode::WrongNode
@@ -94,10 +96,10 @@ Exit codes:
             | ErrorCode::OutcomeUnknown
             | ErrorCode::UnknownProducer
             | ErrorCode::Busy
+            | ErrorCode::QuotaExceeded
             | ErrorCode::DuplicateForgotten
             | ErrorCode::ReadUnconfirmed
             | ErrorCode::TransferFailed
-            | ErrorCode::StorageFailed
             | ErrorCode::DiskFull
             | ErrorCode::Repairing
             | ErrorCode::HandshakeTimeout

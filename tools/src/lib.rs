@@ -66,6 +66,17 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Start(arguments) => commands::start::run(arguments),
         Command::Log(LogCommand::Create(arguments)) => commands::log::create(&arguments),
         Command::Log(LogCommand::Ls(arguments)) => commands::log::list(&arguments),
+        Command::Log(LogCommand::Describe(arguments)) => commands::describe::describe(&arguments),
+        Command::Log(LogCommand::Fence(arguments)) => commands::fence::run(&arguments),
+        Command::Log(LogCommand::Close(arguments)) => commands::ending::close(&arguments),
+        Command::Log(LogCommand::SetRetention(arguments)) => {
+            commands::describe::set_retention(&arguments)
+        }
+        Command::Log(LogCommand::SetQuota(arguments)) => commands::describe::set_quota(&arguments),
+        Command::Log(LogCommand::Delete(arguments)) => commands::ending::delete(&arguments),
+        Command::Explain(arguments) => commands::explain::run(&arguments),
+        Command::AppendTogether(arguments) => commands::together::run(&arguments),
+        Command::CheckTail(arguments) => commands::describe::check_tail(&arguments),
         Command::Log(LogCommand::Trim(arguments)) => commands::log::trim(&arguments),
         Command::Append(arguments) => commands::append::run(&arguments),
         Command::Read(arguments) => commands::read::run(&arguments),
@@ -81,6 +92,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::History(HistoryCommand::Check(arguments)) => commands::history::check(&arguments),
         Command::Sim(arguments) => commands::sim::run(&arguments),
         Command::Bench(BenchCommand::Wal(arguments)) => commands::bench::wal(&arguments),
+        Command::Bench(BenchCommand::Append(arguments)) => commands::bench::append::run(&arguments),
         Command::Wal(WalCommand::Ls(arguments)) => commands::wal::ls(&arguments),
         Command::Wal(WalCommand::Dump(arguments)) => commands::wal::dump(&arguments),
         Command::Wal(WalCommand::Verify(arguments)) => commands::wal::verify(&arguments),

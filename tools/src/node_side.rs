@@ -1,12 +1,13 @@
-//! The only place where the commands meet the node: format a directory, run a node.
+//! The only place where the commands meet the node: format a directory, run a node, judge whose log is cut.
 //!
 //! Turns the node's errors into the form of the command line. The client side never comes here.
 
 use std::path::{Path, PathBuf};
 
 use drave::config::{ConfigError, NodeConfig};
-use drave::node::NodeOptions;
+use drave::node::{CutPlan, NodeOptions};
 use drave::store::{FormatRequest, StoreIdentity};
+use drave_wal::Salvage;
 
 use crate::cli::Io;
 use crate::errors::CliError;
@@ -31,6 +32,25 @@ pub fn format(request: &FormatRequest) -> Result<StoreIdentity, CliError> {
         .with("dir", request.data_dir.display())
         .why(error.to_string())
         .effect(error.effect())
+        .next(error.advice())
+    })
+}
+
+/// What cutting the log in `directory` means to the cluster of its node; none if it is no node's.
+///
+/// # Errors
+/// [`CliError`]: a node runs on it, or its identity cannot be read.
+pub fn plan_cut(directory: &Path, salvage: &Salvage) -> Result<Option<CutPlan>, CliError> {
+    let canonical = directory.canonicalize();
+    let parent = canonical.as_deref().ok().and_then(Path::parent);
+    drave::node::plan_cut(parent.unwrap_or(directory), salvage).map_err(|error| {
+        CliError::new(
+            Exit::from_number(error.exit_code()),
+            "it cannot be found out whose log this is",
+        )
+        .with("dir", directory.display())
+        .why(error.to_string())
+        .effect("nothing was changed")
         .next(error.advice())
     })
 }

@@ -229,6 +229,12 @@ fn status_has_its_keys() {
         "flush_us_p99",
         "flush_us_max",
         "flush_waits_us",
+        "scrub_bytes_per_second",
+        "scrub_segment_seq",
+        "scrub_bytes",
+        "scrub_passes",
+        "scrub_last_pass_unix_us",
+        "scrub_found",
     ] {
         assert!(node[key].is_u64(), "{key} in {node}");
     }

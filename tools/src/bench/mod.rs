@@ -1,11 +1,14 @@
-//! Measuring the log beside the raw disk, in the same minutes on the same files' kind.
+//! Measuring the log beside the raw disk, in the same minutes on the same files' kind, and whole clusters.
 //!
-//! `log` drives a log with so many appends waiting; `raw` is the plain loop of writes and flushes it is held
-//! against; `environment` says what machine it was; `report` turns rounds into medians and ratios. Nothing
-//! here prints.
+//! `append` drives a cluster, and what it is held against; `log` drives a log with so many appends waiting; `raw` is
+//! the plain loop of writes and flushes it is held against; `environment` says what machine it was; `report` turns
+//! rounds into medians and ratios. Nothing here prints.
 
+pub mod append;
 pub mod environment;
 pub mod log;
+#[cfg(feature = "peers")]
+pub mod peers;
 pub mod raw;
 pub mod report;
 pub mod rounds;

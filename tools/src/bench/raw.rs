@@ -105,7 +105,11 @@ impl RawFile {
         self.mode
     }
 
-    fn write(&self, block: &[u8], offset: u64) -> io::Result<()> {
+    /// Writes whole blocks, durably on return. Blocks.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, block: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(block, offset)?;
         if self.mode == RawMode::DirectDsync {
             Ok(())

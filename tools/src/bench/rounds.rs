@@ -287,7 +287,6 @@ impl Bench {
         time: Duration,
     ) -> Result<CaseRound, BenchError> {
         let wal = &mut self.logs[engine];
-        let is_ring = wal.engine_name() == "io_uring";
         let (before, processor, started) = (Ticks::now(), processor_time(), Instant::now());
         let log = Driver::new(wal, body, waiting).run(time)?;
         let own = 100.0 * (processor_time().saturating_sub(processor)).as_secs_f64()
@@ -296,9 +295,9 @@ impl Bench {
             .zip(Ticks::now())
             .map_or(own, |(before, after)| after.busy_percent_since(before));
         let others_percent = (busy - own).max(0.0);
+        // Both engines ask the file system what the raw file asked it, and write as it answers.
         let (own, other) = match &self.direct {
-            Some(direct) if is_ring => (direct, Some(&self.buffered)),
-            Some(direct) => (&self.buffered, Some(direct)),
+            Some(direct) => (direct, Some(&self.buffered)),
             None => (&self.buffered, None),
         };
         let several = (log.in_flight_mean().round() as usize).clamp(2, IN_FLIGHT_MAX);

@@ -10,10 +10,11 @@ use std::io;
 use std::time::Duration;
 
 use drave_batch::wire::{
-    FRAME_HEADER_BYTES, FrameHeader, Hello, HelloAck, Lane, LogInfo, LogLookup, Message,
-    MessageKind, PROTOCOL_VERSION, Role, decode_head, encode_frame,
+    FRAME_HEADER_BYTES, FrameHeader, HelloAck, LogInfo, LogLookup, Message, MessageKind,
+    decode_head, encode_frame,
 };
 use drave_client::Log;
+use drave_net::handshake::Connector;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -65,16 +66,7 @@ impl Insistent<'_> {
     async fn one_connection(&self, random: &mut Random) -> io::Result<()> {
         let mut socket = TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
-        let hello = Hello {
-            version_min: PROTOCOL_VERSION,
-            version_max: PROTOCOL_VERSION,
-            role: Role::Client,
-            lane: Lane::Control,
-            node_id: 0,
-            incarnation: 0,
-            to_node_id: 0,
-            cluster_id: None,
-        };
+        let hello = Connector::client(None, 0).hello();
         send(&mut socket, 0, &hello).await?;
         let (mut from, mut to) = socket.into_split();
         let (header, head) = receive(&mut from).await?;

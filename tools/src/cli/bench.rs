@@ -1,10 +1,13 @@
 //! The grammar of `drave bench`.
 
+pub mod append;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use self::append::BenchAppendArgs;
 use super::ResultFormat;
 
 /// What is measured.
@@ -12,6 +15,8 @@ use super::ResultFormat;
 pub enum BenchCommand {
     /// The log alone beside the raw disk: durable appends, and plain writes of the same sizes
     Wal(BenchWalArgs),
+    /// Appends to a whole cluster: how many are acknowledged, and how soon
+    Append(BenchAppendArgs),
 }
 
 /// Which of the log's engines are measured.
@@ -19,7 +24,7 @@ pub enum BenchCommand {
 pub enum BenchEngine {
     /// io_uring
     Uring,
-    /// pwrite and fdatasync on a thread
+    /// pwrite on threads
     Posix,
     /// Both, in turns
     #[default]

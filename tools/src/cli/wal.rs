@@ -121,8 +121,9 @@ pub struct WalTailArgs {
 A node that has other replicas repairs itself: start it. This command is for a log that has none. Without \
 --cut-at-damage it changes nothing and says what is lost and what could be saved. With it, the entries behind the \
 damage that can be read are written to the file of --export as encoded batches, and the log ends before the first \
-entry that is lost. What was acknowledged from there on is gone: a node of a cluster with other members must not be \
-started on such a log, but replaced.
+entry that is lost. What was acknowledged from there on is gone. The cut is recorded beside the log: among other \
+voters a node does not start on it (DRV-0405), and so a log of one of several replicas is not cut (exit code 4) \
+without --force-with-other-voters.
 
 The log must not be in use (exit code 4). A damaged log that was not cut ends with exit code 6.
 
@@ -139,4 +140,7 @@ pub struct WalRepairArgs {
     /// A new file for the entries behind the damage
     #[arg(long, value_name = "FILE", requires = "cut_at_damage")]
     pub export: Option<PathBuf>,
+    /// Cut the log though other nodes vote; this node will then never start again
+    #[arg(long, requires = "cut_at_damage")]
+    pub force_with_other_voters: bool,
 }

@@ -36,6 +36,7 @@ const INTERRUPTED_WAIT: Duration = Duration::from_secs(1);
 pub struct ProducerAppender {
     producer: Producer,
     log_id: u64,
+    fence: u64,
 }
 
 impl ProducerAppender {
@@ -49,6 +50,7 @@ impl ProducerAppender {
         Self {
             producer: client.producer(options),
             log_id: log.id(),
+            fence: log.fence_token(),
         }
     }
 }
@@ -57,7 +59,10 @@ impl Appender for ProducerAppender {
     type Ticket = Pin<Box<dyn Future<Output = Result<Acked, ClientError>>>>;
 
     async fn submit(&self, records: &[Bytes]) -> Result<Self::Ticket, ClientError> {
-        let ticket = self.producer.submit(self.log_id, records).await?;
+        let ticket = self
+            .producer
+            .submit_fenced(self.log_id, self.fence, records)
+            .await?;
         Ok(Box::pin(async move {
             let ack = ticket.await?;
             Ok(Acked {
@@ -87,6 +92,7 @@ async fn append(arguments: &AppendArgs) -> Result<(), CliError> {
     let log = client.log(&arguments.log).await;
     let log = log
         .map_err(|error| client_error("cannot open the log", &error).with("log", &arguments.log))?;
+    let log = log.with_fence(arguments.fence.unwrap_or(0));
     let appender = ProducerAppender::new(&client, &log, arguments.in_flight);
     if io::stdin().is_terminal() {
         eprintln!("each line is appended when it is entered; end with Ctrl-D");

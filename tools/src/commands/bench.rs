@@ -1,5 +1,9 @@
 //! `drave bench wal`: the log alone beside the raw disk.
 
+pub mod append;
+#[cfg(feature = "peers")]
+mod peers;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

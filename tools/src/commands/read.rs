@@ -34,8 +34,10 @@ async fn print_range(
     log: &ReadableLog,
     output: &mut DataOutput,
 ) -> Result<(), CliError> {
+    let found = log.from_seq(arguments.at, arguments.last).await;
+    let found = found.map_err(|error| error.with("log", &arguments.log))?;
     let range = ReadRange {
-        from_seq: arguments.from,
+        from_seq: arguments.from.or(found),
         count: arguments.count,
     };
     let mut writer = RecordWriter {

@@ -177,9 +177,10 @@ fn report(found: &Found, is_one: bool) -> String {
     );
     let _ = writeln!(
         text,
-        "{} elections, {} entries committed, {} appends acknowledged, {} linearizable reads, {} \
-         requests, {} operations unknown",
+        "{} elections, {} hand-overs for a disk, {} entries committed, {} appends acknowledged, \
+         {} linearizable reads, {} requests, {} operations unknown",
         tally.elections,
+        tally.hand_overs,
         tally.committed,
         tally.acknowledged,
         tally.reads,

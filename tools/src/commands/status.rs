@@ -1,8 +1,11 @@
 //! `drave status`: every node as it sees itself, also when some are dead.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use drave_client::{ClusterStatus, NodeStatus};
 use serde::Serialize;
 
+use super::latency;
 use crate::cli::{ResultFormat, StatusArgs};
 use crate::connect::{self, TIMEOUT_DEFAULT, client_error};
 use crate::errors::CliError;
@@ -20,7 +23,15 @@ pub fn run(arguments: &StatusArgs) -> Result<(), CliError> {
             client_error("no node answers", &error)
                 .with("asked", arguments.connect.endpoints.join(", "))
         })?;
-        print(&render(&View::from(status), arguments.format)).await
+        if arguments.latency {
+            let nodes = client.latency().await;
+            let nodes = nodes.map_err(|error| client_error("no node tells its latency", &error))?;
+            let view = latency::View::new(&status, nodes);
+            return print(&latency::render(&view, arguments.format)).await;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_unix_us = now.unwrap_or_default().as_micros() as u64;
+        print(&render(&View::from(status), arguments.format, now_unix_us)).await
     })
 }
 
@@ -52,6 +63,12 @@ struct NodeView {
     flush_us_p99: Option<u64>,
     flush_us_max: Option<u64>,
     flush_waits_us: Option<u64>,
+    scrub_bytes_per_second: Option<u64>,
+    scrub_segment_seq: Option<u64>,
+    scrub_bytes: Option<u64>,
+    scrub_passes: Option<u64>,
+    scrub_last_pass_unix_us: Option<u64>,
+    scrub_found: Option<u64>,
     version: Option<String>,
     fault: Option<String>,
     error: Option<String>,
@@ -96,6 +113,12 @@ impl From<NodeStatus> for NodeView {
             flush_us_p99: node.flush_us_p99,
             flush_us_max: node.flush_us_max,
             flush_waits_us: node.flush_waits_us,
+            scrub_bytes_per_second: node.scrub_bytes_per_second,
+            scrub_segment_seq: node.scrub_segment_seq,
+            scrub_bytes: node.scrub_bytes,
+            scrub_passes: node.scrub_passes,
+            scrub_last_pass_unix_us: node.scrub_last_pass_unix_us,
+            scrub_found: node.scrub_found,
             version: node.version,
             fault: node.fault.filter(|fault| !fault.is_empty()),
             error: node.error,
@@ -117,7 +140,23 @@ fn flushes(node: &NodeView) -> String {
     }
 }
 
-fn render(view: &View, format: ResultFormat) -> String {
+/// How long ago the disk was last checked whole, or how far the first pass is.
+fn scrubbed(node: &NodeView, now_unix_us: u64) -> String {
+    match (node.scrub_bytes_per_second, node.scrub_last_pass_unix_us) {
+        (None, _) => "-".to_owned(),
+        (Some(0), _) => "off".to_owned(),
+        (_, None | Some(0)) => {
+            let bytes = bytesize::ByteSize(node.scrub_bytes.unwrap_or(0));
+            format!("first, {bytes}")
+        }
+        (_, Some(last_us)) => {
+            let ago = Duration::from_secs(now_unix_us.saturating_sub(last_us) / 1_000_000);
+            format!("{} ago", humantime::format_duration(ago))
+        }
+    }
+}
+
+fn render(view: &View, format: ResultFormat, now_unix_us: u64) -> String {
     if format == ResultFormat::Json {
         let mut text =
             serde_json::to_string_pretty(view).expect("plain fields into memory cannot fail");
@@ -133,7 +172,7 @@ fn render(view: &View, format: ResultFormat) -> String {
     );
     let mut table = plain_table(&[
         "NODE", "ADDRESS", "ROLE", "TERM", "FIRST", "LAST", "DURABLE", "COMMIT", "APPLIED",
-        "ENGINE", "FLUSH", "NOTE",
+        "ENGINE", "FLUSH", "SCRUBBED", "NOTE",
     ]);
     let number =
         |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
@@ -157,6 +196,7 @@ fn render(view: &View, format: ResultFormat) -> String {
             number(node.applied_index),
             text(&node.io_engine),
             flushes(node),
+            scrubbed(node, now_unix_us),
             note.cloned().unwrap_or_default(),
         ]);
     }
@@ -166,6 +206,8 @@ fn render(view: &View, format: ResultFormat) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW_US: u64 = 1_700_000_000_000_000;
 
     fn view() -> View {
         let leader = NodeView {
@@ -183,12 +225,14 @@ mod tests {
             flush_us_p50: Some(128),
             flush_us_p99: Some(1_024),
             flush_waits_us: Some(90),
+            scrub_bytes_per_second: Some(1 << 24),
+            scrub_last_pass_unix_us: Some(NOW_US - 7_200_000_000),
             ..NodeView::default()
         };
         let dead = NodeView {
             node_id: Some(2),
             address: "127.0.0.1:4446".to_owned(),
-            error: Some("connection refused".to_owned()),
+            error: Some("refused".to_owned()),
             ..NodeView::default()
         };
         View {
@@ -203,32 +247,43 @@ mod tests {
     fn the_table() {
         let expected = "\
 cluster prod  leader node 1  term 4
-NODE  ADDRESS         ROLE         TERM  FIRST  LAST    DURABLE  COMMIT  APPLIED  ENGINE    FLUSH     NOTE
-1     127.0.0.1:4436  leader       4     1      128440  128440   128440  128439   io_uring  128/1024
-2     127.0.0.1:4446  unreachable  -     -      -       -        -       -        -         -         connection refused
+NODE  ADDRESS         ROLE         TERM  FIRST  LAST    DURABLE  COMMIT  APPLIED  ENGINE    FLUSH     SCRUBBED  NOTE
+1     127.0.0.1:4436  leader       4     1      128440  128440   128440  128439   io_uring  128/1024  2h ago
+2     127.0.0.1:4446  unreachable  -     -      -       -        -       -        -         -         -         refused
 ";
-        assert_eq!(render(&view(), ResultFormat::Table), expected);
+        assert_eq!(render(&view(), ResultFormat::Table, NOW_US), expected);
         let nobody = View {
             leader_id: None,
             nodes: Vec::new(),
             ..view()
         };
         assert!(
-            render(&nobody, ResultFormat::Table).starts_with("cluster prod  leader none  term 4\n")
+            render(&nobody, ResultFormat::Table, NOW_US)
+                .starts_with("cluster prod  leader none  term 4\n")
         );
+    }
+
+    #[test]
+    fn a_node_that_was_never_scrubbed_says_how_far_it_is() {
+        let mut view = view();
+        view.nodes[0].scrub_last_pass_unix_us = Some(0);
+        view.nodes[0].scrub_bytes = Some(300 << 20);
+        assert!(render(&view, ResultFormat::Table, NOW_US).contains("first, 300.0 MiB"));
+        view.nodes[0].scrub_bytes_per_second = Some(0);
+        assert!(render(&view, ResultFormat::Table, NOW_US).contains(" off"));
     }
 
     #[test]
     fn a_flush_that_hangs_is_named() {
         let mut view = view();
         view.nodes[0].flush_waits_us = Some(7_400_000);
-        assert!(render(&view, ResultFormat::Table).contains("hangs for 7 s"));
+        assert!(render(&view, ResultFormat::Table, NOW_US).contains("hangs for 7 s"));
     }
 
     #[test]
     fn the_json_keys_are_kept() {
         let value: serde_json::Value =
-            serde_json::from_str(&render(&view(), ResultFormat::Json)).unwrap();
+            serde_json::from_str(&render(&view(), ResultFormat::Json, NOW_US)).unwrap();
         assert_eq!(value["cluster_id"], "prod");
         assert_eq!(
             (&value["leader_id"], &value["term"]),

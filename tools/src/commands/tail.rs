@@ -46,16 +46,16 @@ async fn print_last(
     log: &ReadableLog,
     mut writer: RecordWriter<'_>,
 ) -> Result<(), CliError> {
+    let last = match arguments.at {
+        Some(_) => None,
+        None => arguments.last.or(Some(LAST_DEFAULT)),
+    };
     let from_seq = match arguments.from {
-        Some(seq) => seq,
-        None => {
-            let info = log.info().await?;
-            let last = arguments.last.unwrap_or(LAST_DEFAULT);
-            info.next_seq.saturating_sub(last).max(info.first_seq)
-        }
+        Some(seq) => Some(seq),
+        None => log.from_seq(arguments.at, last).await?,
     };
     let range = ReadRange {
-        from_seq: Some(from_seq),
+        from_seq,
         count: None,
     };
     for_each(log, range, async |record| writer.write(&record).await).await
@@ -66,9 +66,10 @@ async fn follow(
     log: &ReadableLog,
     mut writer: RecordWriter<'_>,
 ) -> Result<(), CliError> {
-    let from = match arguments.from {
-        Some(seq) => TailFrom::Seq(seq),
-        None => TailFrom::Last(arguments.last.unwrap_or(LAST_DEFAULT)),
+    let from = match (arguments.from, arguments.at) {
+        (Some(seq), _) => TailFrom::Seq(seq),
+        (None, Some(time_us)) => TailFrom::TimeUs(time_us),
+        (None, None) => TailFrom::Last(arguments.last.unwrap_or(LAST_DEFAULT)),
     };
     let tail = log.tail(from).await;
     let mut tail = tail.map_err(|error| client_error("cannot tail the log", &error))?;
@@ -84,6 +85,14 @@ async fn follow(
                     TailEvent::Record(record) => writer.write(&record).await?,
                     TailEvent::Trimmed { first_seq } => {
                         eprintln!("records before seq {first_seq} were trimmed; going on there");
+                    }
+                    TailEvent::Fenced { token, seq } => {
+                        eprintln!("the log was taken over with token {token} at seq {seq}");
+                    }
+                    TailEvent::Closed { next_seq } => {
+                        writer.output.flush().await?;
+                        eprintln!("the log was closed at seq {next_seq}");
+                        return Ok(());
                     }
                     _ => {}
                 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use drave::replica::{Answer, Refusal};
 use drave_batch::wire::{Append, EXPECT_SEQ_NONE, Effect, ErrorCode, MemberChange};
-use drave_batch::{BatchHeader, BodyBuilder, EntryKind};
+use drave_batch::{BatchHeader, BodyBuilder, EntryKind, FENCE_NEXT, LogChange};
 
 use super::invariants::committed::LogModel;
 use super::plan::Plan;
@@ -31,6 +31,13 @@ pub enum Ask {
         append: Append,
         /// The body.
         body: Bytes,
+    },
+    /// Change a log.
+    Change {
+        /// The log.
+        log_id: u64,
+        /// How.
+        change: LogChange,
     },
     /// Where a log begins and ends, linearizably.
     Tail {
@@ -71,8 +78,8 @@ pub struct Reply {
     pub request_id: u64,
     /// The answer.
     pub answer: Answer,
-    /// Of a read: first and next seq.
-    pub tail: Option<(u64, u64)>,
+    /// Of a read: what the log is.
+    pub tail: Option<LogModel>,
     /// Who answers.
     pub node: usize,
     /// Whom that node takes for the leader.
@@ -90,6 +97,8 @@ pub enum Purpose {
     Sequenced,
     /// A batch without one: sent once.
     Once,
+    /// The log is to be this client's: it is fenced.
+    Fence,
     /// A read that began when this much was committed.
     Read(LogModel),
 }
@@ -103,6 +112,8 @@ pub struct Operation {
     pub ask: Ask,
     /// The producer's number of it.
     pub sequence: u64,
+    /// The fencing tokens that its attempts carried.
+    pub fences: Vec<u64>,
     /// When it is sent again.
     due_us: u64,
     /// Nobody has answered the last attempt.
@@ -144,6 +155,8 @@ pub struct Client {
     next_sequence: u64,
     /// The log's next seq by its last answer.
     tail_known: u64,
+    /// The log's fencing token, as far as this client has heard.
+    fence: u64,
     /// By operation.
     under_way: BTreeMap<u64, Operation>,
     /// It begins nothing new.
@@ -205,6 +218,7 @@ impl Client {
             producer: None,
             next_sequence: 0,
             tail_known: 0,
+            fence: 0,
             under_way: BTreeMap::new(),
             is_stopping: false,
             timeout_us: plan.election_us / plan.client_patience
@@ -274,6 +288,12 @@ impl Client {
         committed: &dyn Fn(u64) -> Option<LogModel>,
         sendings: &mut Vec<Sending>,
     ) {
+        if self.random.chance(30) {
+            let change = LogChange::Fence { token: FENCE_NEXT };
+            let ask = Ask::Change { log_id, change };
+            self.begin(now_us, operations, Purpose::Fence, ask, 0, sendings);
+            return;
+        }
         match self.random.below(10) {
             draw if draw < plan.reads => {
                 let before = committed(log_id).unwrap_or_default();
@@ -332,13 +352,18 @@ impl Client {
             header.producer_id = producer_id;
             header.producer_seq = sequence;
         }
+        let fence = self.fence;
         let expect_seq = if self.random.chance(150) {
             self.tail_known
         } else {
             EXPECT_SEQ_NONE
         };
         Ask::Append {
-            append: Append { header, expect_seq },
+            append: Append {
+                header,
+                expect_seq,
+                fence,
+            },
             body: body.into(),
         }
     }
@@ -357,6 +382,7 @@ impl Client {
             purpose,
             ask,
             sequence,
+            fences: Vec::new(),
             due_us: now_us,
             is_silent: true,
             attempts: 0,
@@ -375,6 +401,11 @@ impl Client {
         operation.due_us = now_us + self.timeout_us;
         operation.is_silent = true;
         operation.attempts += 1;
+        if let Ask::Append { append, .. } = &operation.ask
+            && operation.fences.last() != Some(&append.fence)
+        {
+            operation.fences.push(append.fence);
+        }
         if let (Purpose::Sequenced, Ask::Append { append, .. }) =
             (&operation.purpose, &mut operation.ask)
         {
@@ -440,7 +471,7 @@ impl Client {
             let gives_up = match operation.purpose {
                 // Whoever does not answer may have written it.
                 Purpose::Once => true,
-                Purpose::Read(_) => operation.attempts >= READ_ATTEMPTS_MAX,
+                Purpose::Read(_) | Purpose::Fence => operation.attempts >= READ_ATTEMPTS_MAX,
                 _ => false,
             };
             if gives_up {
@@ -469,8 +500,15 @@ impl Client {
                 self.settle(reply.request_id, Settled::Done)
             }
             Answer::Log(info) => {
+                if self.log_id != Some(info.log_id) {
+                    self.fence = 0;
+                }
                 self.log_id = Some(info.log_id);
                 self.tail_known = info.next_seq;
+                self.settle(reply.request_id, Settled::Done)
+            }
+            Answer::Described(log) => {
+                self.fence = self.fence.max(log.fence);
                 self.settle(reply.request_id, Settled::Done)
             }
             Answer::Producer(opened) => {
@@ -479,8 +517,8 @@ impl Client {
                 self.settle(reply.request_id, Settled::Done)
             }
             Answer::Refused(refusal) => self.take_refusal(now_us, nodes, reply, refusal),
-            // The operator's answers.
-            Answer::Members(_) | Answer::Transferred(_) => None,
+            // The operator's answers, and one to what these clients do not ask.
+            Answer::Members(_) | Answer::Transferred(_) | Answer::AppendedTogether(_) => None,
         }
     }
 
@@ -501,6 +539,9 @@ impl Client {
             self.target = reply.leader.unwrap_or(random_node);
         }
         let pause_us = self.random.range(0, self.timeout_us / 4);
+        if refusal.code == ErrorCode::Fenced {
+            self.fence = self.fence.max(refusal.expected);
+        }
         let operation = self.under_way.get_mut(&reply.request_id)?;
         match operation.purpose {
             Purpose::Once => {
@@ -524,6 +565,18 @@ impl Client {
                 // the producer's numbers would have a gap.
                 if let Ask::Append { append, .. } = &mut operation.ask {
                     append.expect_seq = EXPECT_SEQ_NONE;
+                }
+            }
+            _ if matches!(refusal.code, ErrorCode::LogNotFound | ErrorCode::LogClosed) => {
+                // The log is over. What else is under way there is of no more use.
+                self.forget();
+                self.log_id = None;
+                return Some(Settled::Unknown);
+            }
+            Purpose::Sequenced if refusal.code == ErrorCode::Fenced => {
+                // Likewise, and with the token that holds.
+                if let Ask::Append { append, .. } = &mut operation.ask {
+                    append.fence = refusal.expected;
                 }
             }
             _ => {}

@@ -10,6 +10,7 @@ use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 use drave::raft::Message;
+use drave::replica::DiskReport;
 use drave_batch::wire::{AppendEntries, Lane, SnapshotChunk, SnapshotReply};
 
 use super::client::{Reply, Request};
@@ -28,6 +29,8 @@ pub enum Payload {
     Chunk(Box<(SnapshotChunk, Bytes)>),
     /// The answer to one.
     ChunkReply(SnapshotReply),
+    /// How the sender's disk does: in the product it is part of the answer to a heartbeat.
+    Disk(DiskReport),
 }
 
 /// A message between two nodes, by their slots.

@@ -8,13 +8,16 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use drave::node::Completion;
 use drave::raft::{Durable, HardState, Message, NodeId, RoleKind};
-use drave::replica::{Answer, AppendTaken, Fatal, Now, Refusal, Replica, ReplyTo, SnapshotTaken};
+use drave::replica::{
+    Answer, AppendTaken, Fatal, HandOverOrder, Now, Refusal, Replica, ReplyTo, SnapshotTaken,
+};
 use drave_batch::checksum;
 use drave_batch::wire::{self, ErrorCode, Lane};
 use drave_wal::{MemoryDisk, Read, ReadError, Slices};
 
 use super::client::{Ask, Reply, Request};
 use super::clock::Clock;
+use super::invariants::committed::model_of;
 use super::network::{LinkId, Payload};
 use super::plan::Timers;
 use super::shadow::ShadowLog;
@@ -107,6 +110,8 @@ pub struct Process {
     completions: Vec<Completion>,
     /// It came to lead in its last turn.
     pub is_new_leader: bool,
+    /// In its last turn, at this time of its clock, it began to hand over the lead because of its disk.
+    pub handing_over: Option<(u64, HandOverOrder)>,
     /// What a peer needs could not be read.
     is_unreadable: bool,
     /// The snapshot that it took in its last turn.
@@ -208,6 +213,9 @@ impl Node {
         process.keep_snapshots(now, now_us, limits, &mut self.snapshots)?;
         let credit_bytes = process.log.log.credit_bytes();
         process.replica.set_credit(credit_bytes);
+        let disk = process.log.log.disk();
+        let order = process.replica.mind_disk(now, disk, &mut process.log)?;
+        process.handing_over = order.map(|order| (now.mono_us, order));
         process.send_messages(out);
         // Appends leave before the own write starts: the two run in parallel (thesis section 10.2.1).
         process.pull(now, now_us, slots, self.slot, limits, out);
@@ -240,6 +248,7 @@ impl Process {
             ticket_last: 0,
             completions: Vec::new(),
             is_new_leader: false,
+            handing_over: None,
             is_unreadable: false,
             taken: None,
         }
@@ -334,6 +343,7 @@ impl Process {
                     return Err(Stop::Malformed(problem.to_string()));
                 }
             }
+            Payload::Disk(report) => self.replica.on_disk_report(from, report),
             Payload::ChunkReply(reply) => {
                 self.replica
                     .on_snapshot_reply(now, from, &reply, &mut self.log)?;
@@ -360,6 +370,9 @@ impl Process {
             Ask::Append { append, body } => replica.append(now, reply, append, body, log)?,
             Ask::Members(change) => replica.change_members(now, reply, change, log)?,
             Ask::Transfer { to } => replica.transfer_leader(now, reply, NodeId(*to), log)?,
+            Ask::Change { log_id, change } => {
+                replica.change_log(now, reply, *log_id, *change, log)?;
+            }
             Ask::Trim { log_id, first_seq } => {
                 replica.trim_log(now, reply, *log_id, *first_seq, log)?;
             }
@@ -422,7 +435,7 @@ impl Process {
             out.replies.push(Reply {
                 client: asked.client,
                 request_id: asked.request_id,
-                tail: Some((info.first_seq, info.next_seq)),
+                tail: Some(model_of(state)),
                 answer: Answer::Log(info),
                 node,
                 leader,
@@ -449,6 +462,10 @@ impl Process {
                 }
                 Message::AppendReply(_) => (Lane::Append, false),
             };
+            if let Message::HeartbeatReply(_) = message {
+                let report = Payload::Disk(self.replica.disk_report());
+                out.peers.push((slot_of(to), lane, dialed, report));
+            }
             out.peers
                 .push((slot_of(to), lane, dialed, Payload::Core(message)));
         }

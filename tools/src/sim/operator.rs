@@ -3,6 +3,7 @@
 
 use drave::raft::{Configuration, NodeId};
 use drave_batch::wire::{MemberChange, MemberOperation};
+use drave_batch::{LogChange, Quota, Retention};
 
 use super::client::{Ask, Request};
 use super::faults::Fault;
@@ -145,7 +146,11 @@ pub fn transfer(world: &mut World) -> Result<(), Violation> {
     ask(world, leader, Ask::Transfer { to })
 }
 
-/// Gives up the beginning of a log, often nearly all of it.
+/// Of so many trims one is another change of the log.
+const CHANGES_ONE_IN: u64 = 8;
+
+/// Gives up the beginning of a log, often nearly all of it; now and then closes or deletes one, or
+/// says how much of it is kept.
 ///
 /// # Errors
 /// [`Violation`]
@@ -157,6 +162,24 @@ pub fn trim(world: &mut World) -> Result<(), Violation> {
     let whole = world.fate.number().is_multiple_of(2);
     for (log_id, log) in logs {
         let number = world.fate.number();
+        if log.is_closed || number.is_multiple_of(CHANGES_ONE_IN) {
+            let change = match number / CHANGES_ONE_IN % 4 {
+                _ if log.is_closed => LogChange::Delete,
+                0 => LogChange::Delete,
+                1 => LogChange::Close,
+                // What one append takes is there again before a run is held to be stuck.
+                2 => LogChange::Limit(Quota {
+                    bytes_per_second: 100_000 + number % 99_999,
+                    records_per_second: 100 + number % 99,
+                }),
+                _ => LogChange::Retain(Retention {
+                    bytes: number % 65_536,
+                    age_us: number % 7_000_000,
+                }),
+            };
+            ask(world, leader, Ask::Change { log_id, change })?;
+            continue;
+        }
         let held = log.next_seq - log.first_seq;
         let first_seq = if whole {
             log.next_seq

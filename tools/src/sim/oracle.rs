@@ -7,17 +7,18 @@ use drave_batch::wire::Appended;
 use super::invariants::acknowledged_never_lost::AcknowledgedNeverLost;
 use super::invariants::bounded_queues::{self, Bounds, Held};
 use super::invariants::commit_never_regresses::CommitNeverRegresses;
-use super::invariants::committed::Committed;
+use super::invariants::committed::{Committed, model_of};
 use super::invariants::election_safety_3_2::ElectionSafety;
 use super::invariants::exactly_once_6_3::ExactlyOnce;
 use super::invariants::flushed_is_kept::Reported;
+use super::invariants::hand_overs_are_rare::HandOversAreRare;
 use super::invariants::leader_append_only::LeaderAppendOnly;
 use super::invariants::log_matching_3_5::LogMatching;
 use super::invariants::state_machine_safety_3_6::States;
 use super::invariants::terms_and_votes_never_regress_3_8::TermsAndVotes;
 use super::invariants::{
     Checked, View, committed_on_durable_majority, configuration_safety_4, flushed_is_kept,
-    leader_completeness_3_6, state_machine_safety_3_6,
+    leader_completeness_3_6, state_machine_safety_3_6, times_are_found,
 };
 use super::network::Payload;
 use super::node::{Node, Outbox, Process};
@@ -37,6 +38,7 @@ pub struct Oracle {
     states: States,
     commits: CommitNeverRegresses,
     votes: TermsAndVotes,
+    hand_overs: HandOversAreRare,
     bounds: Bounds,
     initial: Members,
     /// What each node went by after its last turn.
@@ -89,6 +91,7 @@ impl Oracle {
             states: States::default(),
             commits: CommitNeverRegresses::default(),
             votes: TermsAndVotes::default(),
+            hand_overs: HandOversAreRare::default(),
             bounds,
             initial,
             configurations: Vec::new(),
@@ -101,6 +104,12 @@ impl Oracle {
     #[must_use]
     pub fn elections(&self) -> u64 {
         self.elections.count()
+    }
+
+    /// How often a leader began to hand over because of its disk.
+    #[must_use]
+    pub fn hand_overs(&self) -> u64 {
+        self.hand_overs.count()
     }
 
     /// A node's process has ended, by whatever cause.
@@ -172,6 +181,10 @@ impl Oracle {
                     .check_sent(slot, NodeId(*to as u64 + 1), message)?;
                 check_acknowledged(&view, message)?;
             }
+        }
+        if let Some((at_us, order)) = &process.handing_over {
+            let when = (node.starts, view.hard_state.term, *at_us);
+            self.hand_overs.check(slot, when, order)?;
         }
         self.append_only.check(&view)?;
         self.matching.check(&view)?;
@@ -249,14 +262,15 @@ impl Oracle {
         if process.replica.applied_index() != self.committed.last_index() {
             return Ok(());
         }
-        let mut logs: Vec<(u64, u64, u64)> = process
-            .replica
-            .catalogue()
-            .logs_after("")
-            .map(|log| (log.log_id, log.first_seq, log.next_seq))
-            .collect();
-        logs.sort_unstable();
-        state_machine_safety_3_6::check_state(node.slot, &logs, &self.committed)
+        let catalogue = process.replica.catalogue();
+        let logs = catalogue.logs_after("");
+        let mut logs: Vec<_> = logs.map(|log| (log.log_id, model_of(log))).collect();
+        logs.sort_unstable_by_key(|(log_id, _)| *log_id);
+        state_machine_safety_3_6::check_state(node.slot, &logs, &self.committed)?;
+        for log in catalogue.logs_after("") {
+            times_are_found::check(node.slot, log.log_id, &log.index, &self.committed)?;
+        }
+        Ok(())
     }
 }
 

@@ -50,6 +50,7 @@ pub fn run(options: &Options, lines: bool) -> Outcome {
     tally.seeds = 1;
     tally.virtual_us = world.now_us;
     tally.elections = world.oracle.elections();
+    tally.hand_overs = world.oracle.hand_overs();
     tally.committed = world.oracle.committed.last_index();
     tally.acknowledged = world.oracle.acknowledged.count();
     use super::faults::Fault as F;

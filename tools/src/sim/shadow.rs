@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use drave::node::{Completion, GroupLog};
 use drave::replica::{EntryLog, HardStateRecord, LogRefusal};
 use drave_batch::control::Members;
-use drave_batch::{BatchHeader, BatchRef, Batches, EntryKind};
+use drave_batch::{BatchHeader, BatchRef, Batches, EntryKind, LogChange};
 use drave_wal::{Read, ReadError, Slices};
 
 /// What the checkers know of an entry.
@@ -26,6 +26,8 @@ pub struct Entry {
     pub log_id: u64,
     /// The seq of its first record; of a trim, the first seq kept.
     pub first_seq: u64,
+    /// Of a change of a log, what it is.
+    pub change: Option<LogChange>,
     /// Its producer, 0 for none.
     pub producer_id: u64,
     /// The producer's number of it.
@@ -44,6 +46,10 @@ impl Entry {
             .filter(|_| header.kind == EntryKind::Data)
             .and_then(|bytes| bytes.try_into().ok())
             .map_or(0, u64::from_le_bytes);
+        let change = match header.kind {
+            EntryKind::LogChange => LogChange::decode(body).ok(),
+            _ => None,
+        };
         Self {
             term: header.term,
             crc,
@@ -51,6 +57,7 @@ impl Entry {
             record_count: header.record_count,
             log_id: header.log_id,
             first_seq: header.first_seq,
+            change,
             producer_id: header.producer_id,
             producer_seq: header.producer_seq,
             append_time_us: header.append_time_us,

@@ -234,6 +234,8 @@ impl Setup {
             election_timeout_us_max: self.timers.election_us_max,
             heartbeat_interval_us: self.timers.heartbeat_us,
             window_entries_max: self.limits.window_entries_max,
+            // Small enough that windows have somewhere to grow to.
+            window_bytes_min: self.limits.window_bytes_max / 8,
             window_bytes_max: self.limits.window_bytes_max,
             uncommitted_bytes_max: self.limits.uncommitted_bytes_max,
             pre_vote: self.pre_vote,

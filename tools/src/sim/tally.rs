@@ -13,6 +13,8 @@ pub struct Tally {
     pub virtual_us: u64,
     /// Terms that had a leader.
     pub elections: u64,
+    /// Hand-overs begun because of a leader's disk.
+    pub hand_overs: u64,
     /// Entries committed.
     pub committed: u64,
     /// Appends acknowledged.
@@ -44,6 +46,7 @@ impl Default for Tally {
             events: 0,
             virtual_us: 0,
             elections: 0,
+            hand_overs: 0,
             committed: 0,
             acknowledged: 0,
             reads: 0,
@@ -72,6 +75,7 @@ impl Tally {
             events,
             virtual_us,
             elections,
+            hand_overs,
             committed,
             acknowledged,
             reads,
@@ -88,6 +92,7 @@ impl Tally {
         self.events += events;
         self.virtual_us += virtual_us;
         self.elections += elections;
+        self.hand_overs += hand_overs;
         self.committed += committed;
         self.acknowledged += acknowledged;
         self.reads += reads;

@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::fate::Fate;
 use super::faults::Fault;
 use super::invariants::bounded_queues::Bounds;
-use super::invariants::{Violation, reads_linearizable_6_4};
+use super::invariants::{Violation, fences_hold, reads_linearizable_6_4};
 use super::network::{Event, LinkId, Network, Packet, Payload, Queue};
 use super::node::{Input, Life, Node, Outbox, Process, SendLimits, Stop};
 use super::operator::OPERATOR;
@@ -308,6 +308,7 @@ impl World {
                 part.0.session,
             ],
             Payload::ChunkReply(reply) => [self.now_us, reply.snapshot_index, reply.next_offset, 2],
+            Payload::Disk(disk) => [self.now_us, disk.flush_us, disk.waits_us, 3],
         };
         self.trace.note(numbers);
         self.trace.line(self.now_us, || {
@@ -315,6 +316,7 @@ impl World {
                 Payload::Core(message) => format!("{message:?}"),
                 Payload::Chunk(part) => format!("{:?}", part.0),
                 Payload::ChunkReply(reply) => format!("{reply:?}"),
+                Payload::Disk(disk) => format!("{disk:?}"),
                 Payload::Append(append) => {
                     let (m, bytes) = &**append;
                     format!(
@@ -671,14 +673,19 @@ impl World {
                 invariant: "exactly_once_6_3",
                 what,
             })?;
-        if let (Some((first, next)), Some(operation)) =
-            (reply.tail, client.operation(reply.request_id))
+        if let (Some(found), Some(operation)) = (reply.tail, client.operation(reply.request_id))
             && let Purpose::Read(before) = operation.purpose
             && let Answer::Log(info) = &reply.answer
         {
             let committed = &self.oracle.committed;
-            reads_linearizable_6_4::check(info.log_id, before, (first, next), committed)?;
+            reads_linearizable_6_4::check(info.log_id, before, found, committed)?;
             self.tally.reads += 1;
+        }
+        if let (Answer::Appended(appended), Some(operation)) =
+            (&reply.answer, client.operation(reply.request_id))
+        {
+            let committed = &self.oracle.committed;
+            fences_hold::check(appended.index, &operation.fences, committed)?;
         }
         match client.take(self.now_us, self.used, reply) {
             Some(Settled::Done) => self.tally.done += 1,

@@ -1,8 +1,8 @@
 //! Appends that lie: about their body, their records, their place in the log, their producer.
 
 use drave_batch::wire::{
-    Append, Appended, EXPECT_SEQ_NONE, ErrorCode, ErrorReply, MessageKind, ProducerOpen,
-    ProducerOpened, Read, ReadReply,
+    Append, Appended, EXPECT_SEQ_NONE, ErrorCode, ErrorReply, FENCE_NONE, MessageKind,
+    ProducerOpen, ProducerOpened, Read, ReadReply,
 };
 use drave_batch::{
     BATCH_HEADER_BYTES, BODY_BYTES_MAX, BatchHeader, Batches, BodyBuilder, EntryKind,
@@ -28,6 +28,7 @@ fn honest(log_id: u64, body: &[u8], record_count: u32) -> Append {
             ..BatchHeader::new(EntryKind::Data, body, record_count)
         },
         expect_seq: EXPECT_SEQ_NONE,
+        fence: FENCE_NONE,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::node::Victim;
 use crate::wire::{Raw, Seeded, frame_around};
 
 /// Every request of a client, the kind of its answer, and the length of its head without its text.
-const REQUESTS: [(MessageKind, MessageKind, usize); 14] = [
+const REQUESTS: [(MessageKind, MessageKind, usize); 18] = [
     (MessageKind::ProducerOpen, MessageKind::ProducerOpened, 2),
     (MessageKind::LogCreate, MessageKind::LogInfo, 3),
     (MessageKind::LogLookup, MessageKind::LogInfo, 3),
@@ -20,6 +20,7 @@ const REQUESTS: [(MessageKind, MessageKind, usize); 14] = [
     (MessageKind::TailCredit, MessageKind::TailData, 4),
     (MessageKind::TailStop, MessageKind::TailData, 0),
     (MessageKind::Status, MessageKind::StatusReply, 0),
+    (MessageKind::Latency, MessageKind::LatencyReply, 0),
     (MessageKind::MemberList, MessageKind::MemberListed, 0),
     (MessageKind::MemberChange, MessageKind::MemberListed, 43),
     (
@@ -28,6 +29,13 @@ const REQUESTS: [(MessageKind, MessageKind, usize); 14] = [
         8,
     ),
     (MessageKind::LogTrim, MessageKind::LogInfo, 16),
+    (MessageKind::LogDescribe, MessageKind::LogDescribed, 3),
+    (MessageKind::SeqAt, MessageKind::SeqFound, 17),
+    (
+        MessageKind::AppendTogether,
+        MessageKind::AppendedTogether,
+        64,
+    ),
 ];
 
 /// Sends a head of this kind, and takes whatever answer to it the protocol has.

@@ -199,6 +199,7 @@ pub(crate) fn client_hello() -> Hello {
         incarnation: 0,
         to_node_id: 0,
         cluster_id: Some(ClusterId::new("test").unwrap()),
+        settings: None,
     }
 }
 

@@ -2,6 +2,12 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod raw;
+
+pub(crate) mod damage;
+pub(crate) mod disk;
+pub(crate) mod nodes;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};

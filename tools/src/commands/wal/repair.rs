@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use drave::node::{CutPlan, OtherVoters};
+use drave_batch::wire::ErrorCode;
 use drave_wal::inspect::{Inspector, newest};
 use drave_wal::{FileName, Missing, OpenError, Options, Salvage};
 use serde::Serialize;
@@ -12,6 +14,7 @@ use super::{Findings, Rows, inspector, read_failed};
 use crate::cli::wal::WalRepairArgs;
 use crate::errors::CliError;
 use crate::exit::Exit;
+use crate::node_side;
 
 /// A range of entries that cannot be read.
 #[derive(Debug, Serialize)]
@@ -57,8 +60,13 @@ pub fn repair(arguments: &WalRepairArgs) -> Result<(), CliError> {
     let intact = intact_after(&salvage, next_index)?;
     match &arguments.export {
         Some(export) if arguments.cut_at_damage => {
+            let plan = node_side::plan_cut(&directory, &salvage)?;
+            if !salvage.is_whole() && !arguments.force_with_other_voters {
+                refuse_beside(&directory, plan.as_ref())?;
+            }
             export_entries(&salvage, &intact, export)?;
-            cut(salvage, intact.len() as u64, &mut rows)?;
+            let value = plan.as_ref().map(|plan| plan.value.as_slice());
+            cut(salvage, value, intact.len() as u64, &mut rows)?;
             rows.finish()
         }
         _ => {
@@ -224,8 +232,38 @@ fn export_entries(salvage: &Salvage, intact: &[u64], export: &Path) -> Result<()
     parent.sync_all().map_err(failed)
 }
 
-fn cut<W: Write>(salvage: Salvage, exported: u64, rows: &mut Rows<W>) -> Result<(), CliError> {
-    let report = salvage.cut().map_err(|error| {
+/// A log is not cut by mistake where other nodes count on it.
+fn refuse_beside(directory: &Path, plan: Option<&CutPlan>) -> Result<(), CliError> {
+    let why = match plan.map(|plan| &plan.other_voters) {
+        None | Some(OtherVoters::None) => return Ok(()),
+        Some(OtherVoters::Known(voters)) => format!(
+            "{}: the nodes {voters:?} vote, too, and may count on what would be given up",
+            ErrorCode::LogCut
+        ),
+        Some(OtherVoters::Unknown) => format!(
+            "{}: it cannot be found out who else votes, and may count on what would be given up",
+            ErrorCode::LogCut
+        ),
+    };
+    Err(
+        CliError::new(Exit::Precondition, "the log is one of several replicas")
+            .with("dir", directory.display())
+            .why(why)
+            .effect("nothing was changed")
+            .next(
+                "start the node: it fetches what is missing from the others; or replace it: `drave member replace`. \
+                 --force-with-other-voters cuts the log all the same, and the node will never start again",
+            ),
+    )
+}
+
+fn cut<W: Write>(
+    salvage: Salvage,
+    value: Option<&[u8]>,
+    exported: u64,
+    rows: &mut Rows<W>,
+) -> Result<(), CliError> {
+    let report = salvage.cut(value).map_err(|error| {
         CliError::new(Exit::Failure, "the log was not cut")
             .why(error.to_string())
             .effect("the log is as damaged as before at most; what was exported stands")

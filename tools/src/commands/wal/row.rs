@@ -229,6 +229,8 @@ fn kind_name(kind: EntryKind) -> &'static str {
         EntryKind::LogCreate => "log-create",
         EntryKind::ProducerRegister => "producer",
         EntryKind::LogTrim => "log-trim",
+        EntryKind::LogChange => "log-change",
+        EntryKind::Together => "together",
         _ => "other",
     }
 }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use drave_batch::EntryKind;
+use drave::replica::LogState;
+use drave_batch::{EntryKind, LogChange, Quota};
 
 use super::super::shadow::Entry;
 
@@ -14,6 +15,30 @@ pub struct LogModel {
     pub first_seq: u64,
     /// The seq that the next record gets.
     pub next_seq: u64,
+    /// When the last record was appended, 0 before the first.
+    pub last_time_us: u64,
+    /// The token that appends must carry.
+    pub fence: u64,
+    /// Whether it takes no append.
+    pub is_closed: bool,
+    /// Bytes and microseconds that are kept.
+    pub retention: (u64, u64),
+    /// What may be appended in a second.
+    pub quota: Quota,
+}
+
+/// What a node has applied of a log.
+#[must_use]
+pub fn model_of(log: &LogState) -> LogModel {
+    LogModel {
+        first_seq: log.first_seq,
+        next_seq: log.next_seq,
+        last_time_us: log.last_time_us,
+        fence: log.rules.fence,
+        is_closed: log.rules.is_closed,
+        retention: (log.rules.retention.bytes, log.rules.retention.age_us),
+        quota: log.rules.quota,
+    }
 }
 
 /// A committed entry, and the term of whoever was first seen to commit it.
@@ -29,6 +54,8 @@ pub struct CommittedEntry {
 #[derive(Debug, Default)]
 pub struct Committed {
     entries: Vec<CommittedEntry>,
+    /// Of each data entry, the token that its log had then.
+    fences: BTreeMap<u64, u64>,
     logs: BTreeMap<u64, LogModel>,
     /// Where each operation of a client ended up.
     operations: BTreeMap<u64, u64>,
@@ -79,7 +106,14 @@ impl Committed {
         };
         let end = known.entry.first_seq + u64::from(known.entry.record_count);
         let log = self.log(known.entry.log_id);
-        known.entry.kind != EntryKind::Data || log.is_some_and(|log| end <= log.first_seq)
+        // A log that is not there was deleted.
+        known.entry.kind != EntryKind::Data || log.is_none_or(|log| end <= log.first_seq)
+    }
+
+    /// The token that the log of the data entry at this index had when it was appended.
+    #[must_use]
+    pub fn fence_at(&self, index: u64) -> Option<u64> {
+        self.fences.get(&index).copied()
     }
 
     /// Where an operation ended up.
@@ -118,6 +152,7 @@ impl Committed {
                 }
                 Ok(())
             }
+            EntryKind::LogChange => self.push_change(index, entry),
             EntryKind::Data => self.push_data(index, entry),
             EntryKind::ProducerRegister => {
                 self.producers_opened += 1;
@@ -127,11 +162,43 @@ impl Committed {
         }
     }
 
+    fn push_change(&mut self, index: u64, entry: Entry) -> Result<(), Contradiction> {
+        let Some(log) = self.logs.get_mut(&entry.log_id) else {
+            let what = format!("entry {index} changes log {}, which is not", entry.log_id);
+            return Err(("state_machine_safety_3_6", what));
+        };
+        match entry.change {
+            Some(LogChange::Fence { token }) if token <= log.fence => {
+                let what = format!(
+                    "entry {index} fences log {} with token {token}, which has {}",
+                    entry.log_id, log.fence
+                );
+                return Err(("fences_hold", what));
+            }
+            Some(LogChange::Fence { token }) => log.fence = token,
+            Some(LogChange::Close) => log.is_closed = true,
+            Some(LogChange::Retain(kept)) => log.retention = (kept.bytes, kept.age_us),
+            Some(LogChange::Limit(quota)) => log.quota = quota,
+            Some(LogChange::Delete) => {
+                self.logs.remove(&entry.log_id);
+            }
+            None => {
+                let what = format!("entry {index} changes a log in no way");
+                return Err(("state_machine_safety_3_6", what));
+            }
+        }
+        Ok(())
+    }
+
     fn push_data(&mut self, index: u64, entry: Entry) -> Result<(), Contradiction> {
         let Some(log) = self.logs.get_mut(&entry.log_id) else {
             let what = format!("entry {index} is for log {}, which is not", entry.log_id);
             return Err(("state_machine_safety_3_6", what));
         };
+        if log.is_closed {
+            let what = format!("entry {index} is for log {}, which is closed", entry.log_id);
+            return Err(("closed_logs_end", what));
+        }
         if log.next_seq != entry.first_seq {
             let what = format!(
                 "entry {index} begins at seq {} of log {}, which goes on at {}",
@@ -140,6 +207,8 @@ impl Committed {
             return Err(("exactly_once_6_3", what));
         }
         log.next_seq += u64::from(entry.record_count);
+        self.fences.insert(index, log.fence);
+        log.last_time_us = entry.append_time_us;
         if let Some(first) = self.operations.insert(entry.operation, index)
             && entry.operation != 0
         {

@@ -12,13 +12,16 @@ pub mod committed_on_durable_majority;
 pub mod configuration_safety_4;
 pub mod election_safety_3_2;
 pub mod exactly_once_6_3;
+pub mod fences_hold;
 pub mod flushed_is_kept;
+pub mod hand_overs_are_rare;
 pub mod leader_append_only;
 pub mod leader_completeness_3_6;
 pub mod log_matching_3_5;
 pub mod reads_linearizable_6_4;
 pub mod state_machine_safety_3_6;
 pub mod terms_and_votes_never_regress_3_8;
+pub mod times_are_found;
 
 use drave::raft::{Configuration, EntryId, HardState, RoleKind};
 
@@ -99,6 +102,7 @@ pub(crate) mod tests {
             record_count: 1,
             log_id: 1,
             first_seq: u64::from(crc),
+            change: None,
             producer_id: 0,
             producer_seq: 0,
             append_time_us: 0,

@@ -6,25 +6,30 @@ use super::{Checked, require};
 
 const NAME: &str = "reads_linearizable_6_4";
 
-/// A read of a log's ends that began when `before` was committed is answered with `(first_seq, next_seq)`.
+/// A read of a log's ends that began when `before` was committed is answered with `found`.
 ///
 /// # Errors
 /// [`super::Violation`]
-pub fn check(log_id: u64, before: LogModel, found: (u64, u64), committed: &Committed) -> Checked {
-    let now = committed.log(log_id).unwrap_or_default();
-    let sees_all = found.1 >= before.next_seq && found.0 >= before.first_seq;
+pub fn check(log_id: u64, before: LogModel, found: LogModel, committed: &Committed) -> Checked {
+    let Some(now) = committed.log(log_id) else {
+        // Deleted since the read began.
+        return Ok(());
+    };
+    let sees_all = found.next_seq >= before.next_seq
+        && found.first_seq >= before.first_seq
+        && found.fence >= before.fence
+        && (found.is_closed || !before.is_closed)
+        && found.last_time_us >= before.last_time_us;
     require(sees_all, NAME, || {
-        format!(
-            "log {log_id} was [{}, {}) before the read began, it saw [{}, {})",
-            before.first_seq, before.next_seq, found.0, found.1
-        )
+        format!("log {log_id} was {before:?} before the read began, it saw {found:?}")
     })?;
-    let sees_committed = found.1 <= now.next_seq && found.0 <= now.first_seq;
+    let sees_committed = found.next_seq <= now.next_seq
+        && found.first_seq <= now.first_seq
+        && found.fence <= now.fence
+        && (now.is_closed || !found.is_closed)
+        && found.last_time_us <= now.last_time_us;
     require(sees_committed, NAME, || {
-        format!(
-            "log {log_id} is committed as [{}, {}), the read saw [{}, {})",
-            now.first_seq, now.next_seq, found.0, found.1
-        )
+        format!("log {log_id} is committed as {now:?}, the read saw {found:?}")
     })
 }
 
@@ -46,18 +51,25 @@ mod tests {
         for seq in 0..3 {
             let data = Entry {
                 first_seq: seq,
+                append_time_us: 10 * (seq + 1),
                 ..entry(1, seq as u32 + 1)
             };
             committed.push(data, 1).unwrap();
         }
-        let before = LogModel {
-            first_seq: 0,
-            next_seq: 2,
+        let log = |first_seq, next_seq, last_time_us| LogModel {
+            first_seq,
+            next_seq,
+            last_time_us,
+            ..LogModel::default()
         };
-        assert!(check(1, before, (0, 2), &committed).is_ok());
-        assert!(check(1, before, (0, 3), &committed).is_ok());
-        assert!(check(1, before, (0, 1), &committed).is_err());
-        assert!(check(1, before, (0, 4), &committed).is_err());
-        assert!(check(1, before, (1, 3), &committed).is_err());
+        let before = log(0, 2, 20);
+        let seen = |found| check(1, before, found, &committed);
+        assert!(seen(log(0, 2, 20)).is_ok());
+        assert!(seen(log(0, 3, 30)).is_ok());
+        assert!(seen(log(0, 1, 10)).is_err());
+        assert!(seen(log(0, 4, 30)).is_err());
+        assert!(seen(log(1, 3, 30)).is_err());
+        assert!(seen(log(0, 3, 10)).is_err(), "the last time was later");
+        assert!(seen(log(0, 3, 31)).is_err(), "nobody appended then");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use drave_batch::checksum;
 
-use super::committed::Committed;
+use super::committed::{Committed, LogModel};
 use super::{Checked, View, Violation, require};
 
 const NAME: &str = "state_machine_safety_3_6";
@@ -81,16 +81,13 @@ pub fn check(view: &View<'_>, before: u64, committed: &mut Committed) -> Checked
     Ok(())
 }
 
-/// What a node has applied amounts to what was committed: `(log_id, first_seq, next_seq)` of each log, by
-/// number. To be asked when the node has applied exactly what is known as committed.
+/// What a node has applied amounts to what was committed: each log, by number. To be asked when the node has
+/// applied exactly what is known as committed.
 ///
 /// # Errors
 /// [`Violation`]
-pub fn check_state(slot: usize, logs: &[(u64, u64, u64)], committed: &Committed) -> Checked {
-    let expected: Vec<(u64, u64, u64)> = committed
-        .logs()
-        .map(|(id, log)| (id, log.first_seq, log.next_seq))
-        .collect();
+pub fn check_state(slot: usize, logs: &[(u64, LogModel)], committed: &Committed) -> Checked {
+    let expected: Vec<(u64, LogModel)> = committed.logs().collect();
     require(expected == logs, NAME, || {
         format!(
             "node {} applied {logs:?}, committed is {expected:?}",
@@ -148,6 +145,6 @@ mod tests {
     fn another_state_is_found() {
         let committed = Committed::default();
         assert!(check_state(0, &[], &committed).is_ok());
-        assert!(check_state(0, &[(1, 0, 5)], &committed).is_err());
+        assert!(check_state(0, &[(1, LogModel::default())], &committed).is_err());
     }
 }
