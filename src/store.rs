@@ -447,26 +447,7 @@ impl Store {
         expected_cluster: Option<&str>,
         patience: Duration,
     ) -> Result<Self, StoreError> {
-        let path = dir.join(IDENTITY_FILE);
-        let meta = fs::metadata(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::Unformatted {
-                path: dir.to_owned(),
-            },
-            _ => StoreError::Io {
-                path: path.clone(),
-                source,
-            },
-        })?;
-        if meta.len() > IDENTITY_BYTES_MAX {
-            let (limit, found) = (IDENTITY_BYTES_MAX, meta.len());
-            let source = DecodeError::TooLarge {
-                what: "identity bytes",
-                limit,
-                found,
-            };
-            return Err(StoreError::Damaged { path, source });
-        }
-        let identity = decode_identity(&path, &fs::read(&path).map_err(io_error(&path))?)?;
+        let identity = Self::read_identity(dir)?;
         if let Some(expected) = expected_cluster
             && expected != identity.cluster_id.as_str()
         {
@@ -490,6 +471,33 @@ impl Store {
             dir: dir.to_owned(),
             _lock: lock,
         })
+    }
+
+    /// Who a formatted directory belongs to. Also while somebody holds it: it never changes.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the directory is not formatted, or what it says of itself is damaged.
+    pub fn read_identity(dir: &Path) -> Result<StoreIdentity, StoreError> {
+        let path = dir.join(IDENTITY_FILE);
+        let meta = fs::metadata(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::Unformatted {
+                path: dir.to_owned(),
+            },
+            _ => StoreError::Io {
+                path: path.clone(),
+                source,
+            },
+        })?;
+        if meta.len() > IDENTITY_BYTES_MAX {
+            let (limit, found) = (IDENTITY_BYTES_MAX, meta.len());
+            let source = DecodeError::TooLarge {
+                what: "identity bytes",
+                limit,
+                found,
+            };
+            return Err(StoreError::Damaged { path, source });
+        }
+        decode_identity(&path, &fs::read(&path).map_err(io_error(&path))?)
     }
 
     /// The directory.

@@ -99,6 +99,11 @@ fn arrows_point_one_way() {
         own_dependencies("."),
         ["drave-batch", "drave-net", "drave-wal"]
     );
+    assert_eq!(
+        own_dependencies("embed"),
+        ["drave", "drave-client"],
+        "a machine stands on what every client has"
+    );
     assert_eq!(own_dependencies("tools/purity"), Vec::<String>::new());
 }
 

@@ -4,7 +4,6 @@
 //! behind: dropping a cluster kills its nodes, and each node ends by itself when the thread that started
 //! it is gone. It does not talk to the nodes (`wait` does) and restarts nothing by itself.
 
-pub mod ports;
 pub mod process;
 pub mod wait;
 
@@ -16,6 +15,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use drave::store::FormatRequest;
+use drave_embed::testing::{HeldPort, hold_port};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,7 @@ pub struct Cluster {
     options: ClusterOptions,
     nodes: Vec<ClusterNode>,
     /// Ports of nodes that were never started yet.
-    held: Vec<ports::HeldPort>,
+    held: Vec<HeldPort>,
     was_there: bool,
 }
 
@@ -165,7 +165,7 @@ impl Cluster {
         let mut held = Vec::new();
         let mut members = Vec::new();
         for (node_id, host) in (1..=options.node_count).zip(options.hosts.iter().cycle()) {
-            let port = ports::hold_port(host).map_err(ports_error)?;
+            let port = hold_port(host).map_err(ports_error)?;
             members.push((node_id, port.address().map_err(ports_error)?));
             held.push(port);
         }
@@ -215,7 +215,7 @@ impl Cluster {
         let mut hosts = options.hosts.iter().cycle();
         let host = hosts.nth(self.nodes.len()).map_or("127.0.0.1", |host| host);
         let ports_error = |error: io::Error| no_ports(options, &error);
-        let port = ports::hold_port(host).map_err(ports_error)?;
+        let port = hold_port(host).map_err(ports_error)?;
         let address = port.address().map_err(ports_error)?;
         node_side::format(&FormatRequest {
             data_dir: data_dir(&options.dir, node_id),
