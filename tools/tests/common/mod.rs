@@ -320,6 +320,11 @@ impl Random {
         Self(seed())
     }
 
+    /// Numbers of their own for somebody else.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(self.between(0, usize::MAX) as u64)
+    }
+
     /// In `[lo, hi)`.
     pub(crate) fn between(&mut self, lo: usize, hi: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

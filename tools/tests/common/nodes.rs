@@ -46,3 +46,14 @@ pub(crate) fn wait_for_node(
     let waited = test.runtime.block_on(waited);
     waited.unwrap_or_else(|error| panic!("{error}"))
 }
+
+/// Waits for something that tells nobody when it comes.
+#[track_caller]
+pub(crate) fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !reached() {
+        let late = Instant::now() >= deadline;
+        assert!(!late, "waited {LIMIT:?} for {what}");
+        std::thread::sleep(PAUSE);
+    }
+}
