@@ -74,7 +74,10 @@ pub(super) struct Node {
     clock: Clock,
     log: GroupLog,
     replica: Replica,
+    /// Reads what is not in memory.
     helper: Helper,
+    /// Stores and removes snapshots, which may take long: nobody's reads wait behind that.
+    keeper: Helper,
     scrubber: Scrubber,
     peers: Peers,
     entries: Entries,
@@ -110,6 +113,7 @@ impl Node {
             log,
             replica,
             helper,
+            keeper,
             scrubber,
             pins,
             snapshots,
@@ -142,6 +146,7 @@ impl Node {
             log,
             replica,
             helper,
+            keeper,
             scrubber,
             peers,
             entries: Entries::new(0),
@@ -244,6 +249,7 @@ impl Node {
                 () = net.wait() => {}
                 () = disk.ready() => {}
                 () = self.helper.finished() => {}
+                () = self.keeper.finished() => {}
                 () = self.scrubber.finished() => {}
                 () = sleep_until(deadline) => {}
             }
@@ -371,28 +377,28 @@ impl Node {
         if self.replica.snapshot_due() {
             let snapshot = self.replica.take_snapshot();
             let id = snapshot.last;
-            let bytes = snapshot.encode();
-            let limit = self.replica.snapshot_bytes_max();
-            if bytes.len() as u64 > limit {
+            let (bytes, limit) = (snapshot.encoded_bytes(), self.replica.snapshot_bytes_max());
+            if bytes > limit {
                 tracing::warn!(
-                    bytes = bytes.len(),
+                    bytes,
                     limit,
                     "the state has grown beyond snapshots.bytes_max: a member that needs a snapshot \
                      refuses it until the limit is raised there, and trimming logs makes it smaller"
                 );
             }
-            let store = self.snapshots.store(id, Origin::Own, bytes);
+            let encode = move || snapshot.encode();
+            let store = self.snapshots.store(id, Origin::Own, encode);
             if !self
-                .helper
+                .keeper
                 .run(move || Finished::SnapshotStored(id, store()))
             {
                 self.replica.snapshot_not_stored(id.index);
             }
         }
         if let Some((id, bytes)) = self.replica.outputs.store_snapshot.take() {
-            let store = self.snapshots.store(id, Origin::Received, bytes);
+            let store = self.snapshots.store(id, Origin::Received, || bytes);
             if !self
-                .helper
+                .keeper
                 .run(move || Finished::ReceivedStored(id, store()))
             {
                 self.replica.on_snapshot_not_durable(now, id);
@@ -414,7 +420,7 @@ impl Node {
     fn forget_snapshots(&mut self) {
         if let Some(remove) = self.snapshots.forget_others(self.replica.snapshots_kept()) {
             // When too many jobs wait, the files stay until the next start looks at them.
-            self.helper.run(move || Finished::Removed(remove()));
+            self.keeper.run(move || Finished::Removed(remove()));
         }
     }
 

@@ -1,8 +1,8 @@
 //! The shell of a node: sockets, disk completions and the clock to the replica, and its effects back.
 //!
 //! One thread owns the group: its sockets, its replica and its log's ring. Nothing on it blocks; cold
-//! pages go to a helper thread, segment files to the log's own. It decides nothing that the replica
-//! could decide.
+//! pages go to a helper thread, snapshots to another, segment files to the log's own. It decides nothing
+//! that the replica could decide.
 
 mod bind;
 mod clock;

@@ -139,15 +139,16 @@ impl SnapshotFiles {
         &self.damaged
     }
 
-    /// Writes a snapshot durably. To be run where blocking is allowed; then [`Self::stored`].
-    pub(super) fn store(
+    /// Writes a snapshot durably, once its bytes are made. To be run where blocking is allowed; then [`Self::stored`].
+    pub(super) fn store<B: FnOnce() -> Vec<u8>>(
         &self,
         id: EntryId,
         origin: Origin,
-        bytes: Vec<u8>,
-    ) -> impl FnOnce() -> io::Result<()> + use<> {
+        bytes: B,
+    ) -> impl FnOnce() -> io::Result<()> + use<B> {
         let dir = self.dir.clone();
         move || {
+            let bytes = bytes();
             let name = file_name(id, origin);
             let temporary = dir.join(format!("{name}.tmp"));
             let written = (|| {
@@ -314,7 +315,7 @@ mod tests {
         assert!(files.present().is_empty());
         let content: Vec<u8> = (0..10_000u32).map(|at| at as u8).collect();
         for (at, origin) in [(id(2, 7), Origin::Own), (id(3, 9), Origin::Received)] {
-            files.store(at, origin, content.clone())().unwrap();
+            files.store(at, origin, || content.clone())().unwrap();
             files.stored(at, origin);
         }
         let again = SnapshotFiles::open(dir.path(), 0).unwrap();
@@ -341,7 +342,7 @@ mod tests {
     fn a_slice_outlives_the_removal_of_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let mut files = SnapshotFiles::open(dir.path(), 0).unwrap();
-        files.store(id(1, 1), Origin::Own, vec![7; 5_000])().unwrap();
+        files.store(id(1, 1), Origin::Own, || vec![7; 5_000])().unwrap();
         files.stored(id(1, 1), Origin::Own);
         let (piece, _) = files.read(id(1, 1), 100, 1_000)().unwrap();
         files.forget_others(&[]).unwrap()().unwrap();

@@ -37,6 +37,7 @@ pub(super) struct Opened {
     pub log: GroupLog,
     pub replica: Replica,
     pub helper: Helper,
+    pub keeper: Helper,
     pub scrubber: Scrubber,
     pub pins: Rc<RefCell<Pins>>,
     pub snapshots: SnapshotFiles,
@@ -133,10 +134,13 @@ pub(super) fn open(
     }
     let pins = Pins::load(store.dir(), replica.members().clone())?;
     let pins = Rc::new(RefCell::new(pins));
-    let helper = Helper::start("drave-helper", || {}).map_err(|source| NodeError::Io {
-        what: "starting the helper thread",
-        source,
-    })?;
+    let start_helper = |name| {
+        Helper::start(name, || {}).map_err(|source| NodeError::Io {
+            what: "starting a helper thread",
+            source,
+        })
+    };
+    let (helper, keeper) = (start_helper("drave-helper")?, start_helper("drave-keeper")?);
     let scrubber = Scrubber::start(
         &config.scrub,
         group_dir(store.dir(), GROUP_ID),
@@ -154,6 +158,7 @@ pub(super) fn open(
         log,
         replica,
         helper,
+        keeper,
         scrubber,
         pins,
         snapshots,

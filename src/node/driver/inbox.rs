@@ -287,7 +287,7 @@ impl Node {
     }
 
     pub(super) fn take_helper_results(&mut self, now: Now) -> Result<(), Fatal> {
-        while let Some(finished) = self.helper.take() {
+        while let Some(finished) = self.helper.take().or_else(|| self.keeper.take()) {
             match finished {
                 Finished::Read(JobKey::Peer { node_id, term }, result) => {
                     self.peers
