@@ -93,6 +93,9 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Sim(arguments) => commands::sim::run(&arguments),
         Command::Bench(BenchCommand::Wal(arguments)) => commands::bench::wal(&arguments),
         Command::Bench(BenchCommand::Append(arguments)) => commands::bench::append::run(&arguments),
+        Command::Bench(BenchCommand::Stability(arguments)) => {
+            commands::bench::stability::run(&arguments)
+        }
         Command::Wal(WalCommand::Ls(arguments)) => commands::wal::ls(&arguments),
         Command::Wal(WalCommand::Dump(arguments)) => commands::wal::dump(&arguments),
         Command::Wal(WalCommand::Verify(arguments)) => commands::wal::verify(&arguments),

@@ -1,6 +1,7 @@
 //! The grammar of `drave bench`.
 
 pub mod append;
+pub mod stability;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use self::append::BenchAppendArgs;
+use self::stability::BenchStabilityArgs;
 use super::ResultFormat;
 
 /// What is measured.
@@ -17,6 +19,8 @@ pub enum BenchCommand {
     Wal(BenchWalArgs),
     /// Appends to a whole cluster: how many are acknowledged, and how soon
     Append(BenchAppendArgs),
+    /// A cluster at a constant rate while its nodes are killed and paused: latency and memory over time
+    Stability(BenchStabilityArgs),
 }
 
 /// Which of the log's engines are measured.

@@ -3,6 +3,7 @@
 pub mod append;
 #[cfg(feature = "peers")]
 mod peers;
+pub mod stability;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

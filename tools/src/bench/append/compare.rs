@@ -134,6 +134,7 @@ pub(super) mod tests {
             duration: Duration::from_secs(1),
             rate: None,
             is_verified: false,
+            interval: None,
         };
         let mut latency = histogram();
         for part in 1..=1_000 {
@@ -146,6 +147,7 @@ pub(super) mod tests {
             elapsed: Duration::from_secs(1),
             usage: [Vec::new(), Vec::new()],
             acknowledged: Vec::new(),
+            intervals: Vec::new(),
         };
         Report::of(target, &plan, 1, 1, &measured)
     }

@@ -34,6 +34,25 @@ pub struct Plan {
     pub rate: Option<u32>,
     /// Whether each acknowledgement is kept, to be checked.
     pub is_verified: bool,
+    /// Pieces of the time that counts which are told apart; none for the whole alone.
+    pub interval: Option<Duration>,
+}
+
+/// A piece of the time that counts.
+#[derive(Clone, Debug)]
+pub struct Interval<Usage> {
+    /// Where it ended, from the beginning of what counts.
+    pub end: Duration,
+    /// Batches acknowledged in it.
+    pub batches: u64,
+    /// Nanoseconds until their acknowledgements: half of them, all but one of a thousand, all.
+    pub p50: u64,
+    /// See above.
+    pub p999: u64,
+    /// See above.
+    pub max: u64,
+    /// At its end.
+    pub usage: Usage,
 }
 
 /// What a run showed; `Usage` is what the caller looked at when it began to count and when it ended.
@@ -50,6 +69,8 @@ pub struct Measured<Usage> {
     pub usage: [Usage; 2],
     /// Of each log, from the first batch on, warm-up and end included; empty unless wanted.
     pub acknowledged: Vec<Vec<Acknowledged>>,
+    /// The time that counts in pieces, if wanted.
+    pub intervals: Vec<Interval<Usage>>,
 }
 
 /// Why a run ended early.
@@ -77,6 +98,8 @@ struct Shared {
     counting: Cell<Option<Instant>>,
     is_ended: Cell<bool>,
     latency: RefCell<Histogram<u64>>,
+    /// Of what was acknowledged since the last interval ended.
+    lately: RefCell<Histogram<u64>>,
     notes: RefCell<Vec<Vec<Acknowledged>>>,
     failure: RefCell<Option<SinkError>>,
 }
@@ -95,6 +118,9 @@ impl Shared {
         if self.counts(from) {
             record(&mut self.latency.borrow_mut(), from.elapsed(), 1);
         }
+        if self.plan.interval.is_some() {
+            record(&mut self.lately.borrow_mut(), from.elapsed(), 1);
+        }
         if self.plan.is_verified {
             self.notes.borrow_mut()[log].push(Acknowledged { first_seq, batch });
         }
@@ -110,6 +136,20 @@ impl Shared {
             None => !self.is_ended.get(),
             Some(_) => from >= began && from < began + self.plan.duration,
         }
+    }
+
+    fn end_interval<Usage>(&self, began: Instant, usage: Usage) -> Interval<Usage> {
+        let mut lately = self.lately.borrow_mut();
+        let interval = Interval {
+            end: began.elapsed(),
+            batches: lately.len(),
+            p50: lately.value_at_quantile(0.5),
+            p999: lately.value_at_quantile(0.999),
+            max: lately.max(),
+            usage,
+        };
+        lately.reset();
+        interval
     }
 
     fn fail(&self, error: SinkError) {
@@ -192,6 +232,7 @@ pub async fn run<Usage>(
         counting: Cell::new(None),
         is_ended: Cell::new(false),
         latency: RefCell::new(histogram()),
+        lately: RefCell::new(histogram()),
         notes: RefCell::new(vec![Vec::new(); logs]),
         failure: RefCell::new(None),
         plan: plan.clone(),
@@ -211,20 +252,31 @@ pub async fn run<Usage>(
                 }
             }
         }
-        until(&shared, started + plan.warm_up, &progress).await;
+        until(&shared, started + plan.warm_up, &progress, || ()).await;
         let began = Instant::now();
         let before = (usage(), shared.acknowledged.get());
         shared.counting.set(Some(began));
-        until(&shared, began + plan.duration, &progress).await;
+        shared.lately.borrow_mut().reset();
+        let mut intervals = Vec::new();
+        let mut next = plan.interval.map(|interval| began + interval);
+        let lapse = || {
+            if let (Some(interval), Some(end)) = (plan.interval, &mut next)
+                && Instant::now() >= *end
+            {
+                *end += interval;
+                intervals.push(shared.end_interval(began, usage()));
+            }
+        };
+        until(&shared, began + plan.duration, &progress, lapse).await;
         shared.is_ended.set(true);
         let (after, elapsed) = (usage(), began.elapsed());
         let batches = shared.acknowledged.get() - before.1;
         while let Some(ended) = tasks.join_next().await {
             ended.expect("no task of a run panics");
         }
-        (batches, elapsed, [before.0, after])
+        (batches, elapsed, [before.0, after], intervals)
     });
-    let (batches, elapsed, usage) = measured.await;
+    let (batches, elapsed, usage, intervals) = measured.await;
     if let Some(error) = shared.failure.borrow_mut().take() {
         return Err(LoadError::Append(error));
     }
@@ -234,11 +286,12 @@ pub async fn run<Usage>(
         elapsed,
         usage,
         acknowledged: shared.notes.take(),
+        intervals,
     })
 }
 
-/// Waits until `time`, or until an append failed.
-async fn until(shared: &Shared, time: Instant, progress: impl Fn(u64)) {
+/// Waits until `time`, or until an append failed. `lapse` is called now and then.
+async fn until(shared: &Shared, time: Instant, progress: impl Fn(u64), mut lapse: impl FnMut()) {
     while !shared.is_ended.get() {
         let left = time.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -246,5 +299,6 @@ async fn until(shared: &Shared, time: Instant, progress: impl Fn(u64)) {
         }
         tokio::time::sleep(left.min(TICK)).await;
         progress(shared.acknowledged.get());
+        lapse();
     }
 }

@@ -3,7 +3,7 @@
 //! `sink` is what a load goes to, `floor` the least that three replicas cost, `compare` sets rounds of several beside
 //! each other. `load` keeps batches in flight, as fast as they are acknowledged or at given times; `verify` reads back
 //! what was acknowledged; `servers` reads what the servers' processes used; `report` says it all, `hdr`
-//! and `plot` for other programs and as a picture. Nothing here prints.
+//! and `plot` for other programs and as a picture; `timeline` is a long run second by second. Nothing here prints.
 
 pub mod compare;
 pub mod floor;
@@ -13,4 +13,5 @@ pub mod plot;
 pub mod report;
 pub mod servers;
 pub mod sink;
+pub mod timeline;
 pub mod verify;

@@ -104,7 +104,7 @@ fn percentile_label(nines: f64) -> String {
     format!("{:.decimals$}", 100.0 * (1.0 - 10_f64.powf(-nines)))
 }
 
-fn latency_label(us: f64) -> String {
+pub(super) fn latency_label(us: f64) -> String {
     match us {
         us if us >= 1e6 => format!("{} s", us / 1e6),
         us if us >= 1e3 => format!("{} ms", us / 1e3),

@@ -49,6 +49,23 @@ pub struct Latency {
     pub count: u64,
 }
 
+impl Latency {
+    /// Of nanoseconds.
+    #[must_use]
+    pub fn of(all: &Histogram<u64>) -> Self {
+        let at = |percentile| us_at(all, percentile);
+        Self {
+            p50_us: at(50.0),
+            p90_us: at(90.0),
+            p99_us: at(99.0),
+            p999_us: at(99.9),
+            p9999_us: at(99.99),
+            max_us: at(100.0),
+            count: all.len(),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -123,7 +140,6 @@ impl Report {
         let records_per_second = batches_per_second * f64::from(plan.batch_records);
         let cpu: f64 = servers.iter().map(|server| server.cpu_seconds).sum();
         let is_known = !servers.is_empty() && measured.batches > 0;
-        let at = |percentile| us_at(&measured.latency, percentile);
         Self {
             target,
             version: String::new(),
@@ -143,15 +159,7 @@ impl Report {
             batches_per_second,
             records_per_second,
             bytes_per_second: records_per_second * plan.record_bytes as f64,
-            latency: Latency {
-                p50_us: at(50.0),
-                p90_us: at(90.0),
-                p99_us: at(99.0),
-                p999_us: at(99.9),
-                p9999_us: at(99.99),
-                max_us: at(100.0),
-                count: measured.latency.len(),
-            },
+            latency: Latency::of(&measured.latency),
             cpu_seconds_per_million: is_known.then(|| cpu * 1e6 / measured.batches as f64),
             servers,
             ground: None,

@@ -214,6 +214,7 @@ pub(super) async fn load_on(
         duration: arguments.duration,
         rate: arguments.rate,
         is_verified: arguments.verify,
+        interval: None,
     };
     let logs = sink.log_count() as u32;
     let bar = ProgressBar::new_spinner();
@@ -225,7 +226,13 @@ pub(super) async fn load_on(
     let progress = |batches| bar.set_message(format!("{name}: {batches} batches acknowledged"));
     let measured = load::run(plan.clone(), sink, usage, progress).await;
     bar.finish_and_clear();
-    let measured = measured.map_err(|error| match error {
+    let measured = measured.map_err(load_error)?;
+    let report = Report::of(name, &plan, arguments.clients, logs, &measured);
+    Ok((report, measured))
+}
+
+pub(super) fn load_error(error: LoadError) -> CliError {
+    match error {
         LoadError::Append(SinkError::Client(error)) => client_error("an append failed", &error),
         LoadError::Append(SinkError::Other(why)) => {
             CliError::new(Exit::Failure, "an append failed").why(why)
@@ -233,13 +240,11 @@ pub(super) async fn load_on(
         LoadError::Thread(error) => {
             CliError::new(Exit::Failure, "cannot start a thread").why(error.to_string())
         }
-    })?;
-    let report = Report::of(name, &plan, arguments.clients, logs, &measured);
-    Ok((report, measured))
+    }
 }
 
 /// New logs, named after the time.
-async fn make_logs(client: &Client, count: u32) -> Result<Vec<Log>, CliError> {
+pub(super) async fn make_logs(client: &Client, count: u32) -> Result<Vec<Log>, CliError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now_us = now.unwrap_or_default().as_micros();
     let mut logs = Vec::new();
@@ -287,7 +292,7 @@ async fn read_back(
 }
 
 /// Machine and file system of `directory`, and what a flush costs there now. Blocks for half a second.
-fn ground(directory: &Path) -> Result<Ground, CliError> {
+pub(super) fn ground(directory: &Path) -> Result<Ground, CliError> {
     let path = directory.join("probe");
     let failed = |error: std::io::Error| {
         CliError::new(Exit::Failure, "cannot measure the disk")
@@ -316,24 +321,30 @@ async fn show(arguments: &BenchAppendArgs, report: &Report) -> Result<(), CliErr
 
 /// What other programs and eyes get.
 fn write_files(arguments: &BenchAppendArgs, runs: &[Report]) -> Result<(), CliError> {
-    let failed = |path: &Path, why: String| {
-        CliError::new(Exit::Failure, "cannot write a file of results")
-            .with("file", path.display())
-            .why(why)
-    };
     if let Some(path) = &arguments.hdr {
         let mut log = Vec::new();
-        let written = hdr::write(&mut log, runs).and_then(|()| std::fs::write(path, &log));
-        written.map_err(|error| failed(path, error.to_string()))?;
+        let made = hdr::write(&mut log, runs);
+        made.map_err(|error| file_error(path, error.to_string()))?;
+        write_file(path, log)?;
     }
     if let Some(path) = &arguments.plot {
-        let svg = plot::svg(runs).map_err(|error| failed(path, error.to_string()))?;
-        std::fs::write(path, svg).map_err(|error| failed(path, error.to_string()))?;
+        let svg = plot::svg(runs).map_err(|error| file_error(path, error.to_string()))?;
+        write_file(path, svg)?;
     }
     Ok(())
 }
 
-fn json(figures: &impl Serialize) -> String {
+fn file_error(path: &Path, why: String) -> CliError {
+    CliError::new(Exit::Failure, "cannot write a file of results")
+        .with("file", path.display())
+        .why(why)
+}
+
+pub(super) fn write_file(path: &Path, content: impl AsRef<[u8]>) -> Result<(), CliError> {
+    std::fs::write(path, content).map_err(|error| file_error(path, error.to_string()))
+}
+
+pub(super) fn json(figures: &impl Serialize) -> String {
     let json = serde_json::to_string_pretty(figures);
     json.expect("figures and words can be written as JSON") + "\n"
 }
