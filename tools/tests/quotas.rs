@@ -117,7 +117,7 @@ fn one_heavy_producer_does_not_starve_light_ones() {
         let mut logs = Vec::new();
         for number in 0..LIGHT {
             let name = format!("light/{number}");
-            client.create_log(&name, false).await.unwrap();
+            client.create_log(&name, true).await.unwrap();
             logs.push(client.log(&name).await.unwrap());
         }
         logs

@@ -251,7 +251,7 @@ fn create_many_logs(test: &TestCluster) {
             let client = client.clone();
             creating.spawn(async move {
                 let name = format!("{number:0200}");
-                client.create_log(&name, false).await
+                client.create_log(&name, true).await
             });
         }
         while let Some(created) = creating.join_next().await {

@@ -250,7 +250,7 @@ pub(super) async fn make_logs(client: &Client, count: u32) -> Result<Vec<Log>, C
     let mut logs = Vec::new();
     for number in 0..count {
         let name = format!("bench-{now_us}-{number}");
-        let created = client.create_log(&name, false).await;
+        let created = client.create_log(&name, true).await;
         created.map_err(|error| client_error("cannot create a log", &error).with("log", &name))?;
         let log = client.log(&name).await;
         logs.push(log.map_err(|error| client_error("cannot open a log", &error))?);
