@@ -19,8 +19,10 @@ use super::{MachineOptions, MachineStatus};
 use crate::StateMachine;
 use crate::snapshot::{CHUNK_BYTES, Part};
 
-/// Between two looks at whether this node leads, and after a snapshot that was given up.
+/// Between two looks at whether this node leads, and after a snapshot that was given up. Doubled each time that one is
+/// given up: what was begun takes room until one is complete.
 const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(64);
 
 /// Chunks that are appended together.
 const CHUNKS_IN_BATCH: usize = 4;
@@ -67,6 +69,7 @@ struct Mark {
 impl<M: StateMachine> Keep<M> {
     pub(super) async fn run(mut self) {
         let mut mark = Mark::default();
+        let mut pause = PAUSE;
         loop {
             let every = (self.options.snapshot_commands, self.options.snapshot_bytes);
             let due = |status: &MachineStatus, times: u64| {
@@ -79,12 +82,13 @@ impl<M: StateMachine> Keep<M> {
             };
             let is_urgent = due(&status, 2);
             match self.keep(&status, mark, is_urgent).await {
-                Ok(Some(new)) => mark = new,
+                Ok(Some(new)) => (mark, pause) = (new, PAUSE),
                 Ok(None) => tokio::time::sleep(PAUSE).await,
                 Err(GivenUp::Stopped) => return,
                 Err(error) => {
                     tracing::warn!(machine = self.options.name, %error, "a snapshot was given up");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
         }
