@@ -323,6 +323,8 @@ async fn disturb(scene: &Scene, cluster: &mut Cluster) -> Result<Disturbed, CliE
     disturbed.election_at = Some(kill(scene, cluster, leader, "leader")?);
     scene.wait_away();
     start(scene, cluster, leader)?;
+    // Nodes end with the thread that started them.
+    scene.wait_while(|| true);
     Ok(disturbed)
 }
 
