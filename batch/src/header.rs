@@ -41,6 +41,8 @@ pub enum EntryKind {
     LogChange = 6,
     /// Records of several logs from one producer, all or none; see [`crate::encode_together`].
     Together = 7,
+    /// Data batches of earlier entries again, so that those may go; see [`crate::decode_carried`].
+    CarryOver = 8,
 }
 
 impl EntryKind {
@@ -54,6 +56,7 @@ impl EntryKind {
             5 => Self::LogTrim,
             6 => Self::LogChange,
             7 => Self::Together,
+            8 => Self::CarryOver,
             _ => {
                 return Err(DecodeError::Invalid {
                     what: "batch kind",

@@ -11,6 +11,7 @@
 
 mod batch;
 mod body;
+mod carry;
 mod codec;
 pub mod control;
 mod error;
@@ -21,6 +22,7 @@ pub mod wire;
 
 pub use batch::{BatchRef, Batches};
 pub use body::{BodyBuilder, Records, body_bytes};
+pub use carry::decode_carried;
 pub use codec::{Reader, Writer};
 pub use error::DecodeError;
 pub use header::{
@@ -28,6 +30,7 @@ pub use header::{
     encoded_bytes,
 };
 pub use log_change::{FENCE_NEXT, LogChange, Quota, Retention};
+
 pub use together::{TOGETHER_LOGS_MAX, decode_together, encode_together, together_bytes};
 
 /// Bytes of one record at most: what a user may append in one piece.

@@ -31,7 +31,7 @@ use super::scrub::{Found, Scrubber};
 use super::snapshots::{Origin, SnapshotFiles};
 use super::start::Opened;
 use super::watch::DiskWatch;
-use super::{GroupLog, Helper, Latency, NodeError, settings};
+use super::{Carrier, GroupLog, Helper, JobKey, Latency, NodeError, settings};
 use crate::raft::RoleKind;
 use crate::replica::{Fatal, Now, Replica};
 use crate::service::{Context, NodeFacts, Service, role_name};
@@ -79,6 +79,7 @@ pub(super) struct Node {
     /// Stores and removes snapshots, which may take long: nobody's reads wait behind that.
     keeper: Helper,
     scrubber: Scrubber,
+    carrier: Carrier,
     peers: Peers,
     entries: Entries,
     service: Service,
@@ -148,6 +149,7 @@ impl Node {
             helper,
             keeper,
             scrubber,
+            carrier: Carrier::default(),
             peers,
             entries: Entries::new(0),
             service: Service::new(
@@ -242,6 +244,7 @@ impl Node {
             let leave_us = self.damage.as_ref().map_or(u64::MAX, |it| it.deadline_us);
             let deadline = self.replica.next_deadline_us().min(self.keepalive_due_us);
             let deadline = deadline.min(leave_us).min(self.scrubber.deadline_us());
+            let deadline = deadline.min(self.carrier.deadline_us(&self.replica));
             let deadline = Instant::from_std(self.clock.instant(deadline));
             tokio::select! {
                 biased;
@@ -255,7 +258,7 @@ impl Node {
             }
         }
         tracing::info!("stopping");
-        self.stop().await.map(|()| Ended::Stopped)
+        Box::pin(self.stop()).await.map(|()| Ended::Stopped)
     }
 
     async fn shut_down(&self) {
@@ -297,6 +300,17 @@ impl Node {
         }
     }
 
+    /// Goes on with carrying over what holds back space.
+    fn carry_over(&mut self, now: Now) -> Result<(), Fatal> {
+        let job = self.carrier.turn(now, &mut self.replica, &mut self.log)?;
+        if let Some(job) = job
+            && !self.helper.submit(JobKey::Carry, job)
+        {
+            self.carrier.on_not_read(now);
+        }
+        Ok(())
+    }
+
     /// Takes all there is and does all that follows from it.
     fn turn(&mut self) -> Result<(), Fatal> {
         let now = self.clock.now();
@@ -308,6 +322,7 @@ impl Node {
         if self.replica.next_deadline_us() <= now.mono_us {
             self.replica.tick(now, &mut self.log)?;
         }
+        self.carry_over(now)?;
         self.note_appended(since_us, now);
         let keepalive_is_due = self.keepalive_due_us <= now.mono_us;
         if keepalive_is_due {

@@ -101,6 +101,12 @@ fn refusal(error: AppendError) -> LogRefusal {
     }
 }
 
+impl AsRef<Wal> for GroupLog {
+    fn as_ref(&self) -> &Wal {
+        &self.wal
+    }
+}
+
 impl EntryLog for GroupLog {
     fn has_room(&self, bytes: usize) -> Result<(), LogRefusal> {
         self.wal.has_room(bytes).map_err(refusal)
@@ -108,6 +114,10 @@ impl EntryLog for GroupLog {
 
     fn has_room_for_control(&self, bytes: usize) -> Result<(), LogRefusal> {
         self.wal.has_room_for_control(bytes).map_err(refusal)
+    }
+
+    fn bytes_before(&self, index: u64) -> u64 {
+        self.wal.bytes_before(index)
     }
 
     fn last_crc(&self) -> u32 {

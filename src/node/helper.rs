@@ -29,6 +29,8 @@ pub(crate) enum JobKey {
     },
     /// A client's scan.
     Scan(u64),
+    /// Old records that are to be carried over.
+    Carry,
     /// Entries for a member that repairs its log.
     Entries(EntriesJob),
 }

@@ -5,6 +5,7 @@
 //! that the replica could decide.
 
 mod bind;
+mod carrying;
 mod clock;
 mod cut;
 mod driver;
@@ -31,6 +32,7 @@ use drave_batch::wire::ErrorCode;
 use drave_wal::CorruptionKind;
 use thiserror::Error;
 
+pub use carrying::{Carrier, CarryLimits};
 pub use cut::{CutPlan, OtherVoters, plan_cut};
 pub use drave_net::IoChoice;
 pub use group_log::{Completion, GroupLog};

@@ -192,6 +192,14 @@ mutants! {
         "The log begins after a snapshot that is not on disk."
     ApplySkipsAfterSnapshot "apply-skips-after-snapshot"
         "The first entry after a snapshot is not applied."
+    CarriedNotNeeded "carried-not-needed"
+        "The log is compacted over entries that hold what was carried over."
+    CarryWhenAppended "carry-when-appended"
+        "Records are looked for in an entry that carries them over before it is committed, and for good."
+    CarriedTimeTooEarly "carried-time-too-early"
+        "What is left of carried batches counts as if it began as early as all of them did."
+    SnapshotWithoutCarried "snapshot-without-carried"
+        "A snapshot does not say what was carried over."
 }
 
 #[cfg(feature = "mutants")]

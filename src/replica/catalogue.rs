@@ -8,7 +8,7 @@ use drave_batch::Retention;
 use drave_batch::wire::{LogDescribed, LogInfo};
 
 use super::rules::LogRules;
-use super::seq_index::{DOUBLINGS_MAX, Mark, SeqIndex};
+use super::seq_index::{Carried, CarriedPart, DOUBLINGS_MAX, Mark, SeqIndex};
 
 /// Marks of all logs of a group together at most, unless there are so many logs that it cannot be kept: 32 MiB, an
 /// eighth of what a snapshot may hold. The same on every node, since a snapshot's bytes follow from it.
@@ -28,6 +28,7 @@ pub(super) struct LogImage {
     /// As in [`SeqIndex`].
     pub marks: Vec<Mark>,
     pub last: Option<Mark>,
+    pub carried: Vec<Carried>,
 }
 
 /// One named log.
@@ -66,8 +67,8 @@ impl LogState {
         if self.first_seq >= self.next_seq {
             return None;
         }
-        // Without a mark nothing is known, and everything is needed.
-        Some(self.index.locate(self.first_seq).map_or(0, |range| range.0))
+        let (first_seq, next_seq) = (self.first_seq, self.next_seq);
+        Some(self.index.first_index_needed(first_seq, next_seq))
     }
 
     /// A log that was just created, at this index, with an index as sparse as the others'.
@@ -107,7 +108,7 @@ impl LogState {
     /// What clients are told who ask for everything.
     #[must_use]
     pub fn describe(&self) -> LogDescribed {
-        let before = self.index.bytes_before(self.first_seq);
+        let before = self.index.bytes_before(self.first_seq, self.bytes);
         LogDescribed {
             log_id: self.log_id,
             first_seq: self.first_seq,
@@ -284,6 +285,7 @@ impl Catalogue {
                 fence_seq: state.fence_seq,
                 marks: state.index.mark_list().to_vec(),
                 last: state.index.last_batch(),
+                carried: state.index.carried().to_vec(),
             })
             .collect();
         images.sort_unstable_by_key(|image| image.log_id);
@@ -297,7 +299,8 @@ impl Catalogue {
             ..Self::default()
         };
         for image in images {
-            let index = SeqIndex::from_parts(image.marks.clone(), image.last, doublings);
+            let (marks, carried) = (image.marks.clone(), image.carried.clone());
+            let index = SeqIndex::from_parts(marks, image.last, carried, doublings);
             catalogue.marks += image.marks.len();
             let state = LogState {
                 first_seq: image.first_seq,
@@ -332,6 +335,22 @@ impl Catalogue {
             .unwrap_or(u64::MAX);
         self.needed.set(Some(needed));
         needed
+    }
+
+    /// The committed entry at `index` holds batches of a log again.
+    pub(super) fn carried(&mut self, log_id: u64, index: u64, part: &CarriedPart) {
+        let Some(state) = self.by_id.get_mut(&log_id) else {
+            return;
+        };
+        self.needed.set(None);
+        let before = state.index.marks();
+        state.index.carry(index, part, state.first_seq);
+        self.marks = self.marks + state.index.marks() - before;
+    }
+
+    /// All logs that there are, in no order.
+    pub(super) fn logs(&self) -> impl Iterator<Item = &LogState> {
+        self.by_id.values().filter(|state| state.created)
     }
 
     /// How many logs there are.

@@ -2,7 +2,9 @@
 
 use drave_batch::control::{LogCreated, ProducerRegistered};
 use drave_batch::wire::AppendEntries;
-use drave_batch::{BatchRef, Batches, DecodeError, EntryKind, LogChange, decode_together};
+use drave_batch::{
+    BatchRef, Batches, DecodeError, EntryKind, LogChange, decode_carried, decode_together,
+};
 use thiserror::Error;
 
 use super::append::entry_bytes;
@@ -103,6 +105,7 @@ fn check_control(batch: &BatchRef<'_>) -> Result<(), DecodeError> {
         EntryKind::ProducerRegister => ProducerRegistered::decode(batch.body()).map(|_| ()),
         EntryKind::LogChange => LogChange::decode(batch.body()).map(|_| ()),
         EntryKind::Together => decode_together(&batch.header, batch.body()).map(|_| ()),
+        EntryKind::CarryOver => decode_carried(&batch.header, batch.body()).map(|_| ()),
         _ => Ok(()),
     }
 }
@@ -176,7 +179,10 @@ impl Replica {
                     found,
                 });
             }
-            if matches!(header.kind, EntryKind::Data | EntryKind::Together) {
+            if matches!(
+                header.kind,
+                EntryKind::Data | EntryKind::Together | EntryKind::CarryOver
+            ) {
                 content = Content::Records;
             } else if content == Content::Nothing {
                 content = Content::ControlOnly;

@@ -37,6 +37,8 @@ pub trait EntryLog {
     /// # Errors
     /// [`LogRefusal`] tells why not.
     fn has_room_for_control(&self, bytes: usize) -> Result<(), LogRefusal>;
+    /// Bytes of the files that hold nothing but entries before `index`: what letting those go gives back.
+    fn bytes_before(&self, index: u64) -> u64;
     /// Appends a new entry, completing the header's chain.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! It does not read the log: what readers and followers get is fetched by the node, from plans made here.
 
 mod append;
+mod carry;
 mod catalogue;
 mod change;
 mod disk;
@@ -35,6 +36,7 @@ use drave_batch::control::{Member, Members};
 use drave_batch::wire::ErrorCode;
 use drave_batch::{BatchHeader, EntryKind};
 
+pub use carry::CarryPlan;
 pub use catalogue::{Catalogue, LogState};
 pub use follow::{AppendProblem, AppendTaken};
 pub use hand_over::{
@@ -48,7 +50,7 @@ pub(crate) use quota::{Bucket, used_up};
 pub use restore::{RestoreBase, RestoreProblem, Restorer};
 pub use rules::LogRules;
 pub(crate) use rules::closed;
-pub use seq_index::{Mark, SeqIndex};
+pub use seq_index::{Carried, Mark, SeqIndex};
 pub use snapshot::{SnapshotPlan, SnapshotProblem, SnapshotTaken, StateSnapshot};
 
 use crate::raft::mutants::{Mutant, is_planted};

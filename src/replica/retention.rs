@@ -74,7 +74,7 @@ fn kept_from(state: &LogState, time_us: u64) -> Option<u64> {
     let by_bytes = (retention.bytes > 0)
         .then(|| {
             let spare = state.bytes.checked_sub(retention.bytes)?;
-            state.index.mark_with_bytes_before(spare)
+            state.index.place_with_bytes_before(spare, state.bytes)
         })
         .flatten();
     let by_age = (retention.age_us > 0)

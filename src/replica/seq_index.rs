@@ -7,6 +7,9 @@
 //! In a group of very many logs nearly every batch gets a mark. So that what they take is bounded, the marks of all
 //! logs are thinned when they are too many (`catalogue.rs`): both distances double, marks that are nearer than that to
 //! the one before them go, and readers scan further.
+//!
+//! The oldest batches of a log may have been carried over (`carry.rs`): a later entry holds them again, and the entries
+//! in which they were may be gone. For these it is known which entry has which seqs.
 
 use crate::raft::mutants::{Mutant, is_planted};
 
@@ -33,9 +36,38 @@ pub struct Mark {
     pub bytes_before: u64,
 }
 
+/// Batches, one after the other, that were carried over by one entry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Carried {
+    /// The seq of their first record.
+    pub seq: u64,
+    /// The seq after their last one.
+    pub next_seq: u64,
+    /// The Raft index of the entry that carries them.
+    pub index: u64,
+    /// No batch before them was appended later than this, microseconds since 1970, and none of them before it.
+    pub time_us: u64,
+    /// Bytes that they are at least: exactly, unless others were carried on without them.
+    pub bytes: u64,
+}
+
+/// What an entry carries of one log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct CarriedPart {
+    pub seq: u64,
+    pub next_seq: u64,
+    /// When the first and the last of the batches were appended.
+    pub first_time_us: u64,
+    pub last_time_us: u64,
+    pub bytes: u64,
+}
+
 /// One log's marks, ascending in seq and index, and never running back in time and bytes.
 #[derive(Clone, Debug, Default)]
 pub struct SeqIndex {
+    /// What was carried over: each where the one before it ends, in any order of indexes. Invariant: marks are of
+    /// batches behind them, but for the first one, which may be of a batch among them, and `last` may be one of them.
+    carried: Vec<Carried>,
     marks: Vec<Mark>,
     last: Option<Mark>,
     /// How often the distances between marks were doubled.
@@ -94,6 +126,9 @@ impl SeqIndex {
     /// `None` when the log has no batch.
     #[must_use]
     pub fn locate(&self, seq: u64) -> Option<(u64, u64)> {
+        if let Some(carried) = self.carried_at(seq) {
+            return Some((carried.index, carried.index + 1));
+        }
         let last = self.last?;
         if seq >= last.seq {
             return Some((last.index, last.index + 1));
@@ -103,11 +138,148 @@ impl SeqIndex {
         Some((lo, self.scan_end(after, lo, last.index)))
     }
 
+    /// Whether the batch that holds `seq` was carried over: it is in the one entry that [`Self::locate`] says, and what
+    /// follows is to be located anew.
+    #[must_use]
+    pub fn is_carried(&self, seq: u64) -> bool {
+        self.carried_at(seq).is_some()
+    }
+
+    fn carried_at(&self, seq: u64) -> Option<&Carried> {
+        let at = self.carried.partition_point(|it| it.next_seq <= seq);
+        self.carried.get(at)
+    }
+
+    /// The seq behind what was carried over; `None` when nothing was.
+    fn carried_end(&self) -> Option<u64> {
+        self.carried.last().map(|carried| carried.next_seq)
+    }
+
+    /// No entry below it is needed for the records from `first_seq` on, of which there is one, up to `next_seq`.
+    pub(super) fn first_index_needed(&self, first_seq: u64, next_seq: u64) -> u64 {
+        let held = self.carried.iter().filter(|it| it.next_seq > first_seq);
+        let carried = held.map(|it| it.index).min();
+        let carried = carried.filter(|_| !is_planted(Mutant::CarriedNotNeeded));
+        let carried = carried.unwrap_or(u64::MAX);
+        let rest = self.carried_end().unwrap_or(first_seq).max(first_seq);
+        if rest >= next_seq {
+            return carried;
+        }
+        // Without a mark nothing is known, and everything is needed.
+        carried.min(self.locate(rest).map_or(0, |range| range.0))
+    }
+
+    /// The seqs whose entries are to be carried over so that none of the entries up to `limit` is needed for the
+    /// records from `first_seq` on, up to `next_seq`; they end before a mark, or with the log. `None` when none is
+    /// needed already.
+    pub(super) fn needed_up_to(
+        &self,
+        limit: u64,
+        first_seq: u64,
+        next_seq: u64,
+    ) -> Option<(u64, u64)> {
+        let low = |it: &&Carried| it.next_seq > first_seq && it.index <= limit;
+        let mut lows = self.carried.iter().filter(low);
+        let (from, to) = match (lows.next(), lows.next_back()) {
+            (Some(first), Some(last)) => (Some(first.seq), last.next_seq),
+            (Some(only), None) => (Some(only.seq), only.next_seq),
+            (None, _) => (None, 0),
+        };
+        let rest = self.carried_end().unwrap_or(first_seq).max(first_seq);
+        let is_rest_low = rest < next_seq && self.locate(rest).is_none_or(|range| range.0 <= limit);
+        if is_rest_low {
+            let beyond = self.marks.partition_point(|mark| mark.index <= limit);
+            let to = self.marks.get(beyond).map_or(next_seq, |mark| mark.seq);
+            return Some((from.unwrap_or(rest).max(first_seq), to));
+        }
+        from.map(|from| (from.max(first_seq), to))
+    }
+
+    /// The entry at `index`, which is committed, holds these batches again: nothing changes unless they reach from what
+    /// is carried, or from `held_from`, the first seq that is held. All replicas do the same.
+    pub(super) fn carry(&mut self, index: u64, part: &CarriedPart, held_from: u64) {
+        let (seq, next_seq) = (part.seq, part.next_seq);
+        let begin = self.carried.first().map_or(held_from, |it| it.seq);
+        let end = self.carried_end().unwrap_or(held_from);
+        let is_beyond = self.last.is_none_or(|last| last.seq < seq);
+        if is_beyond || next_seq <= held_from || seq > end || next_seq < begin {
+            return;
+        }
+        let (mut before, mut behind) = (Vec::new(), Vec::new());
+        for it in &self.carried {
+            // Of two that are left of one it is not known how its bytes divide.
+            let bytes = match it.seq < seq && it.next_seq > next_seq {
+                true => 0,
+                false => it.bytes.saturating_sub(part.bytes),
+            };
+            if it.next_seq <= seq {
+                before.push(*it);
+            } else if it.seq < seq {
+                let next_seq = seq;
+                before.push(Carried {
+                    next_seq,
+                    bytes,
+                    ..*it
+                });
+            }
+            if it.seq >= next_seq {
+                behind.push(*it);
+            } else if it.next_seq > next_seq {
+                behind.push(Carried {
+                    seq: next_seq,
+                    bytes,
+                    time_us: match is_planted(Mutant::CarriedTimeTooEarly) {
+                        true => it.time_us,
+                        false => part.last_time_us,
+                    },
+                    ..*it
+                });
+            }
+        }
+        before.push(Carried {
+            seq,
+            next_seq,
+            index,
+            time_us: part.first_time_us,
+            bytes: part.bytes,
+        });
+        before.append(&mut behind);
+        self.carried = before;
+        self.forget_marks_of_carried();
+    }
+
+    /// Forgets the marks of batches that are carried, but for one that those behind them need.
+    fn forget_marks_of_carried(&mut self) {
+        let Some((end, last)) = self.carried_end().zip(self.last) else {
+            return;
+        };
+        if last.seq < end {
+            self.marks.clear();
+            return;
+        }
+        if last.seq == end {
+            // As in a trim: what is needed never begins before it again, however many batches follow.
+            self.marks = vec![last];
+            return;
+        }
+        let after = self.marks.partition_point(|mark| mark.seq <= end);
+        self.marks.drain(..after.saturating_sub(1));
+    }
+
     /// The seq to look from for the first batch appended at `time_us` or after it: no batch before it was, and it
     /// is found before the next mark, or is that. `None` when no batch held was appended as late.
     #[must_use]
     pub fn locate_time(&self, time_us: u64) -> Option<u64> {
         let last = self.last.filter(|last| last.time_us >= time_us)?;
+        let is_mark_early = self
+            .marks
+            .first()
+            .is_some_and(|mark| mark.time_us < time_us);
+        if !is_mark_early && let Some(first) = self.carried.first() {
+            let later = self.carried.partition_point(|it| it.time_us < time_us);
+            let before = later.checked_sub(1).map(|at| self.carried[at].seq);
+            return Some(before.unwrap_or(first.seq));
+        }
         let mut later = self.marks.partition_point(|mark| mark.time_us < time_us);
         if is_planted(Mutant::SearchBehindMark) {
             later = (later + 1).min(self.marks.len());
@@ -120,9 +292,17 @@ impl SeqIndex {
     }
 
     /// Bytes of the batches that were there before the one that holds `seq`, or before the last mark that is not
-    /// behind it; `None` when no batch is held.
+    /// behind it; of what was carried over, as many or more. `total` are those of all batches there ever were. `None`
+    /// when no batch is held.
     #[must_use]
-    pub fn bytes_before(&self, seq: u64) -> Option<u64> {
+    pub fn bytes_before(&self, seq: u64, total: u64) -> Option<u64> {
+        if self.is_carried(seq) {
+            let carried = self.carried_bytes_before(total);
+            return carried
+                .take_while(|(it, _)| it.next_seq > seq)
+                .map(|it| it.1)
+                .last();
+        }
         let last = self.last?;
         if seq >= last.seq {
             return Some(last.bytes_before);
@@ -132,18 +312,35 @@ impl SeqIndex {
         Some(mark.bytes_before)
     }
 
-    /// The seq of the last mark with at most so many bytes before it.
-    pub(super) fn mark_with_bytes_before(&self, bytes_max: u64) -> Option<u64> {
+    /// What was carried over, the last first, and the bytes before it at most.
+    fn carried_bytes_before(&self, total: u64) -> impl Iterator<Item = (&Carried, u64)> {
+        let end = self.carried_end().unwrap_or(0);
+        let behind = self.marks.iter().find(|mark| mark.seq >= end);
+        let mut before = behind.map_or(total, |mark| mark.bytes_before);
+        self.carried.iter().rev().map(move |it| {
+            before = before.saturating_sub(it.bytes);
+            (it, before)
+        })
+    }
+
+    /// The seq of the last place with at most so many bytes before it, of the `total` that there ever were.
+    pub(super) fn place_with_bytes_before(&self, bytes_max: u64, total: u64) -> Option<u64> {
         let beyond = self
             .marks
             .partition_point(|mark| mark.bytes_before <= bytes_max);
-        Some(self.marks.get(beyond.checked_sub(1)?)?.seq)
+        let mark = beyond.checked_sub(1).map(|at| self.marks[at].seq);
+        let mut carried = self.carried_bytes_before(total);
+        let carried = carried.find(|(_, before)| *before <= bytes_max);
+        mark.max(carried.map(|(it, _)| it.seq))
     }
 
     /// The seq of the last mark whose batch was appended at this time or before it: all before it were too.
     pub(super) fn mark_appended_by(&self, time_us: u64) -> Option<u64> {
         let later = self.marks.partition_point(|mark| mark.time_us <= time_us);
-        Some(self.marks.get(later.checked_sub(1)?)?.seq)
+        let mark = later.checked_sub(1).map(|at| self.marks[at].seq);
+        let later = self.carried.partition_point(|it| it.time_us <= time_us);
+        let carried = later.checked_sub(1).map(|at| self.carried[at].seq);
+        mark.max(carried)
     }
 
     /// The range to scan after everything below `index` was: from the first place at or above it where
@@ -179,6 +376,10 @@ impl SeqIndex {
 
     /// Forgets marks that no record from `first_seq` on needs.
     pub(super) fn trim(&mut self, first_seq: u64) {
+        self.carried.retain(|it| it.next_seq > first_seq);
+        if self.carried_end() > self.last.map(|last| last.seq) {
+            return;
+        }
         if let Some(last) = self.last.filter(|last| last.seq <= first_seq)
             && !is_planted(Mutant::TrimForgetsFirstBatch)
         {
@@ -201,9 +402,19 @@ impl SeqIndex {
         self.last
     }
 
-    /// The index of these marks and this last batch, the distances doubled so often; `None` when they are no
-    /// index's.
-    pub(super) fn from_parts(marks: Vec<Mark>, last: Option<Mark>, doublings: u32) -> Option<Self> {
+    /// What was carried over.
+    pub(super) fn carried(&self) -> &[Carried] {
+        &self.carried
+    }
+
+    /// The index of these marks, this last batch, and what was carried over, the distances doubled so often; `None`
+    /// when they are no index's.
+    pub(super) fn from_parts(
+        marks: Vec<Mark>,
+        last: Option<Mark>,
+        carried: Vec<Carried>,
+        doublings: u32,
+    ) -> Option<Self> {
         let follows = |one: &Mark, other: &Mark| {
             one.seq < other.seq
                 && one.index < other.index
@@ -218,15 +429,32 @@ impl SeqIndex {
             0 => 0,
             doublings => doublings + 1,
         };
+        let is_one_after_other = carried
+            .windows(2)
+            .all(|pair| pair[0].next_seq == pair[1].seq && pair[0].time_us <= pair[1].time_us);
+        let has_seqs = |it: &Carried| it.seq < it.next_seq && it.index > 0;
+        let carried_end = carried.last().map(|it| it.next_seq);
+        let is_carried = carried.iter().all(has_seqs)
+            && is_one_after_other
+            && carried_end.is_none_or(|end| {
+                let is_last_behind = last.is_some_and(|last| last.seq >= end);
+                match marks.len() {
+                    0 => last.is_some(),
+                    1 => is_last_behind,
+                    _ => is_last_behind && marks[1].seq > end,
+                }
+            });
         let ends = match (marks.last(), last) {
             (None, None) => true,
+            (None, Some(last)) => carried_end.is_some_and(|end| last.seq < end),
             (Some(mark), Some(last)) => {
                 *mark == last || (follows(mark, &last) && !is_far(mark, &last, beyond))
             }
             _ => false,
         };
-        let is_index = doublings <= DOUBLINGS_MAX && ascend && ends;
+        let is_index = doublings <= DOUBLINGS_MAX && ascend && ends && is_carried;
         is_index.then_some(Self {
+            carried,
             marks,
             last,
             doublings,

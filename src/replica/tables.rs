@@ -10,6 +10,7 @@ use drave_batch::control::{LogCreated, Members, ProducerRegistered};
 use drave_batch::wire::{Appended, ErrorCode, ProducerOpened};
 use drave_batch::{BatchHeader, EntryKind, LogChange, encoded_bytes};
 
+use super::carry::CarryInFlight;
 use super::catalogue::Catalogue;
 use super::members::{MemberTable, configuration_of, decode_members};
 use super::pending::{PendingEntries, PendingEntry, Waiter, Waiters};
@@ -60,6 +61,8 @@ pub(super) struct Tables {
     pub changes: VecDeque<ChangeInFlight>,
     /// Ascending by index.
     pub togethers: VecDeque<TogetherInFlight>,
+    /// Ascending by index.
+    pub carries: VecDeque<CarryInFlight>,
     /// Every index at or below it is applied. Invariant: whenever a call to the replica returns, its index
     /// equals the core's commit index.
     pub applied: Applied,
@@ -83,6 +86,7 @@ impl Tables {
             trims: VecDeque::new(),
             changes: VecDeque::new(),
             togethers: VecDeque::new(),
+            carries: VecDeque::new(),
             applied: Applied::default(),
             append_time_us: 0,
             base_index: 0,
@@ -137,6 +141,7 @@ impl Tables {
         match header.kind {
             EntryKind::Data => self.data_appended(header)?,
             EntryKind::Together => self.together_appended(header, body)?,
+            EntryKind::CarryOver => self.carry_appended(header, body)?,
             EntryKind::LogCreate => {
                 let created = LogCreated::decode(body).map_err(undecodable)?;
                 self.catalogue.appended(&created.name, header.index);
@@ -233,6 +238,7 @@ impl Tables {
         }
         self.members.truncate_from(from_index);
         self.trims.retain(|trim| trim.index < from_index);
+        self.carries.retain(|carry| carry.index < from_index);
         self.truncate_changes(from_index);
     }
 
@@ -314,6 +320,7 @@ impl Tables {
             }
             EntryKind::Configuration => self.members.apply(id.index),
             EntryKind::LogTrim => self.apply_trim(id.index, waiters, outputs),
+            EntryKind::CarryOver => self.apply_carry(id.index),
             EntryKind::LogChange => self.apply_change(id.index, entry.log_id, waiters, outputs),
             _ => {}
         }

@@ -10,6 +10,7 @@ use super::*;
 use disk::MemoryLog;
 
 mod appends;
+mod carries;
 mod descriptions;
 mod disk;
 mod edges;

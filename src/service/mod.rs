@@ -6,7 +6,7 @@
 mod quota;
 mod reads;
 mod rounds;
-mod scan;
+pub(crate) mod scan;
 mod seek;
 mod status;
 mod tails;

@@ -65,7 +65,10 @@ impl Scan {
         };
         let is_end = match step {
             Step::Cold(job) => return After::Cold(job),
-            Step::Gone { first_seq } => return self.seek_from(first_seq),
+            Step::Missing => {
+                context.refuse_unconfirmed(self.to);
+                return After::Done;
+            }
             Step::Moved | Step::Full => false,
             Step::End => true,
         };
@@ -405,7 +408,7 @@ impl Reads {
                 };
                 context.reply(to, &reply, &scan.found.pieces);
             }
-            Ok(Step::Gone { first_seq }) => context.refuse(to, &trimmed(seq, first_seq)),
+            Ok(Step::Missing) => context.refuse_unconfirmed(to),
             Err(error) => context.refuse(to, &unreadable(&error)),
         }
         self.end_scan(key);

@@ -21,6 +21,8 @@ pub(crate) struct Cursor {
     pub seq: u64,
     /// The group's index from which on it is looked for; 0 when it is not known yet.
     index: u64,
+    /// What is looked for was carried over: it is in that one entry.
+    is_carried: bool,
 }
 
 /// Batches of one log, whole, back to back over the pieces.
@@ -44,12 +46,9 @@ pub(crate) enum Step {
     Cold(ColdRead),
     /// The found batches reached `bytes_max`.
     Full,
-    /// Records from the wanted one up to this seq are gone: trimmed, by an entry that this replica has
-    /// not applied yet, and its log begins behind them.
-    Gone {
-        /// The first seq that may be here.
-        first_seq: u64,
-    },
+    /// The wanted record is not where it was: it was trimmed, or carried over, by an entry that this replica has not
+    /// applied yet, and its log begins behind it.
+    Missing,
 }
 
 impl Cursor {
@@ -59,6 +58,7 @@ impl Cursor {
             log_id,
             seq,
             index: 0,
+            is_carried: false,
         }
     }
 
@@ -81,18 +81,16 @@ impl Cursor {
         if self.seq >= next_seq {
             return Ok(Step::End);
         }
+        let was_carried = self.is_carried;
+        self.is_carried = index.is_carried(self.seq);
         let range = match self.index {
-            0 => index.locate(self.seq),
-            from => index.resume(from),
-        };
-        let Some((lo, hi)) = range else {
-            return Ok(found.end_before(next_seq));
+            from if from > 0 && !was_carried && !self.is_carried => index.resume(from),
+            _ => index.locate(self.seq),
         };
         let first_index = wal.first_index();
-        if hi <= first_index {
-            self.index = first_index;
-            return Ok(Step::Moved);
-        }
+        let Some((lo, hi)) = range.filter(|(_, hi)| *hi > first_index) else {
+            return Ok(found.end());
+        };
         let lo = lo.max(first_index);
         let hi = hi.min(commit_index + 1);
         if lo >= hi {
@@ -132,9 +130,12 @@ impl Cursor {
                     return Step::Moved;
                 };
                 let end = at + header.encoded_bytes();
-                if let Some((batch, range)) = self.batch_in(&header, piece, at) {
+                for (batch, range) in self.batches_in(&header, piece, at) {
+                    if !self.wants(&batch) {
+                        continue;
+                    }
                     if batch.first_seq > self.seq {
-                        return found.end_before(batch.first_seq);
+                        return found.end();
                     }
                     if found.bytes > 0 && found.bytes + range.len() > bytes_max {
                         found.full = true;
@@ -156,40 +157,43 @@ impl Cursor {
 }
 
 impl Cursor {
-    /// The wanted log's batch in the entry at `piece[at..]`, if it has one with records that are wanted: the entry
-    /// itself, or one of those appended together, of which there is at most one for each log.
-    fn batch_in(
+    /// Whether a batch is of the wanted log, and holds wanted records.
+    fn wants(&self, batch: &BatchHeader) -> bool {
+        batch.log_id == self.log_id && batch.record_count > 0 && batch.next_seq() > self.seq
+    }
+
+    /// The batches in the entry at `piece[at..]`, and where they are: the entry itself, or those appended together, or
+    /// those carried over, if the wanted one is among these.
+    fn batches_in<'a>(
         &self,
         header: &BatchHeader,
-        piece: &[u8],
+        piece: &'a [u8],
         at: usize,
-    ) -> Option<(BatchHeader, Range<usize>)> {
-        let is_wanted = |batch: &BatchHeader| {
-            batch.log_id == self.log_id && batch.record_count > 0 && batch.next_seq() > self.seq
+    ) -> impl Iterator<Item = (BatchHeader, Range<usize>)> + use<'a> {
+        let body = at + BATCH_HEADER_BYTES..at + BATCH_HEADER_BYTES + header.body_len as usize;
+        let (own, mut rest) = match header.kind {
+            EntryKind::Together => (None, body),
+            EntryKind::CarryOver if self.is_carried => (None, body),
+            _ => (
+                Some((header.clone(), at..at + header.encoded_bytes())),
+                0..0,
+            ),
         };
-        if header.kind != EntryKind::Together {
-            let range = at..at + header.encoded_bytes();
-            return is_wanted(header).then(|| (header.clone(), range));
-        }
-        let mut at = at + BATCH_HEADER_BYTES;
-        let end = at + header.body_len as usize;
-        while at < end {
-            let (batch, _) = BatchHeader::decode(&piece[at..end]).ok()?;
-            let range = at..at + batch.encoded_bytes();
-            if is_wanted(&batch) {
-                return Some((batch, range));
-            }
-            at = range.end;
-        }
-        None
+        let inner = std::iter::from_fn(move || {
+            let (batch, _) = BatchHeader::decode(piece.get(rest.clone())?).ok()?;
+            let range = rest.start..rest.start + batch.encoded_bytes();
+            rest.start = range.end;
+            Some((batch, range))
+        });
+        own.into_iter().chain(inner)
     }
 }
 
 impl Found {
-    /// Records are missing before `first_seq`: what was found goes out before that is said.
-    fn end_before(&mut self, first_seq: u64) -> Step {
+    /// What comes next is missing: what was found goes out before that is said.
+    fn end(&mut self) -> Step {
         if self.bytes == 0 {
-            return Step::Gone { first_seq };
+            return Step::Missing;
         }
         self.full = true;
         Step::Full

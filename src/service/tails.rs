@@ -271,9 +271,10 @@ impl Tails {
                 tail.state = State::CaughtUp;
                 After::Done
             }
-            Ok(Step::Gone { first_seq }) => {
-                let refusal = trimmed(tail.cursor.seq, first_seq);
-                self.end(context, key, &refusal)
+            Ok(Step::Missing) => {
+                context.refuse_unconfirmed(tail.to);
+                self.remove(key);
+                After::Done
             }
             Ok(Step::Cold(job)) => After::Cold(job),
             Err(error) => self.end(context, key, &unreadable(&error)),

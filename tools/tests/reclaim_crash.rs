@@ -1,6 +1,6 @@
-//! Power lost at every operation of the disk while records are given up: trims, a deletion, snapshots, and a log that
-//! is compacted behind them. Whatever the moment, nothing that is kept is lost, and nothing that was given up comes
-//! back.
+//! Power lost at every operation of the disk while records are given up: trims, a deletion, snapshots, old records
+//! that are carried over, and a log that is compacted behind them. Whatever the moment, nothing that is kept is lost,
+//! and nothing that was given up comes back.
 //!
 //! One node with the product's replica and log, over the disk in memory (`drave_tools::sim`).
 #![allow(clippy::unwrap_used)]
@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use drave::node::CarryLimits;
 use drave::replica::Answer;
 use drave_batch::wire::{Append, EXPECT_SEQ_NONE, ErrorCode, FENCE_NONE};
-use drave_batch::{BatchHeader, BodyBuilder, EntryKind, LogChange};
+use drave_batch::{BatchHeader, BodyBuilder, EntryKind, LogChange, decode_carried};
 use drave_tools::sim::client::{Ask, Request};
 use drave_tools::sim::clock::{Clock, RATE_TRUE};
 use drave_tools::sim::node::{Life, Node, Outbox, Process, SendLimits};
@@ -40,6 +41,8 @@ enum Step {
     Append(&'static str),
     Trim(&'static str, u64),
     Delete(&'static str),
+    /// Time passes, until the leader has looked what holds back space.
+    Wait,
 }
 
 impl Step {
@@ -55,14 +58,16 @@ impl Step {
             Self::Append(name) => model.get_mut(name).unwrap().next_seq += RECORDS,
             Self::Trim(name, first_seq) => model.get_mut(name).unwrap().first_seq = first_seq,
             Self::Delete(name) => drop(model.remove(name)),
+            Self::Wait => {}
         }
     }
 }
 
-/// Two logs side by side, both given up in part, one of them whole, and a new one in its place. Trimmed up to the last
-/// batch, so that the entries of those before it may go.
+/// Two logs side by side, both given up in part, one of them whole, and a new one in its place; and one that is kept.
+/// Trimmed up to the last batch, so that the entries of those before it may go.
 fn steps() -> Vec<Step> {
-    let mut steps = vec![Step::Create("busy"), Step::Create("slow")];
+    let mut steps = (["busy", "slow", "kept"].map(Step::Create)).to_vec();
+    steps.extend([Step::Append("kept")].repeat(2));
     let busy = |steps: &mut Vec<Step>, count| steps.extend([Step::Append("busy")].repeat(count));
     busy(&mut steps, 12);
     steps.push(Step::Append("slow"));
@@ -78,7 +83,14 @@ fn steps() -> Vec<Step> {
     steps.push(Step::Create("slow"));
     steps.push(Step::Append("slow"));
     steps.push(Step::Trim("busy", 141));
-    busy(&mut steps, 6);
+    steps.push(Step::Wait);
+    busy(&mut steps, 18);
+    steps.push(Step::Append("kept"));
+    busy(&mut steps, 18);
+    steps.push(Step::Trim("busy", 249));
+    busy(&mut steps, 9);
+    steps.push(Step::Wait);
+    busy(&mut steps, 3);
     steps
 }
 
@@ -90,6 +102,8 @@ struct Rig {
     requests: u64,
     /// Numbers of logs by name, as they were told.
     ids: BTreeMap<&'static str, u64>,
+    /// Entries that hold what was carried over, when last looked.
+    carried: u64,
 }
 
 const SEND_LIMITS: SendLimits = SendLimits {
@@ -97,6 +111,11 @@ const SEND_LIMITS: SendLimits = SendLimits {
     append_entries_max: 64,
     chunk_bytes_max: 4 << 10,
     cold_us: 200,
+};
+
+const CARRIED: CarryLimits = CarryLimits {
+    entry_bytes: 4 << 10,
+    batch_bytes_max: 16 << 10,
 };
 
 impl Rig {
@@ -151,6 +170,7 @@ impl Rig {
             now_us: 0,
             requests: 0,
             ids: BTreeMap::new(),
+            carried: 0,
         }
     }
 
@@ -159,7 +179,7 @@ impl Rig {
         let restored = self.setup.restore(&mut log, record, &self.node.snapshots);
         let replica = restored.unwrap();
         self.node.clock.restart(self.now_us);
-        self.node.process = Some(Process::new(log, replica, hard_state(record), 2));
+        self.node.process = Some(Process::new(log, replica, hard_state(record), 2, CARRIED));
     }
 
     /// One turn, at the next time at which there is something to do. False when the power is off.
@@ -215,6 +235,7 @@ impl Rig {
 
     fn step(&mut self, step: Step) -> Option<()> {
         let ask = match step {
+            Step::Wait => return self.wait(),
             Step::Create(name) => Ask::Create {
                 name: name.to_owned(),
             },
@@ -232,6 +253,17 @@ impl Rig {
         let answer = answer.unwrap_or_else(|code| panic!("{step:?} is refused: {code:?}"));
         if let (Step::Create(name), Answer::Log(info)) = (step, answer) {
             self.ids.insert(name, info.log_id);
+        }
+        Some(())
+    }
+
+    fn wait(&mut self) -> Option<()> {
+        self.now_us += 2_000_000;
+        let until = self.now_us + 10_000;
+        while self.now_us < until {
+            if !self.turn(&mut Outbox::default()) {
+                return None;
+            }
         }
         Some(())
     }
@@ -269,15 +301,19 @@ impl Rig {
             .map(|log| (log.name.to_string(), log.clone()))
             .collect();
         let first = process.log.log.wal.first_index();
-        let mut held: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+        let mut held: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
+        self.carried = 0;
         read_from(&process.log.log, first, |batch| {
-            let header = &batch.header;
-            if header.kind == EntryKind::Data {
-                let range = (
-                    header.first_seq,
-                    header.first_seq + u64::from(header.record_count),
-                );
-                held.entry(header.log_id).or_default().push(range);
+            let batches = match batch.header.kind {
+                EntryKind::Data => vec![batch.clone()],
+                EntryKind::CarryOver => decode_carried(&batch.header, batch.body()).unwrap(),
+                _ => Vec::new(),
+            };
+            self.carried += u64::from(batch.header.kind == EntryKind::CarryOver);
+            for batch in batches {
+                let header = &batch.header;
+                let ranges = held.entry(header.log_id).or_default();
+                ranges.insert(header.first_seq, header.next_seq());
             }
         })
         .unwrap();
@@ -295,7 +331,14 @@ impl Rig {
                 }
             }
             assert_eq!(next, ends.next_seq, "records of {name} are lost: {ends:?}");
-            let name = ["busy", "slow"]
+            for seq in (ends.first_seq..ends.next_seq).filter(|seq| log.index.is_carried(*seq)) {
+                let at = log.index.locate(seq).unwrap().0;
+                assert!(
+                    at >= first,
+                    "seq {seq} of {name} is at {at}, before {first}"
+                );
+            }
+            let name = ["busy", "slow", "kept"]
                 .into_iter()
                 .find(|known| *known == name)
                 .unwrap();
@@ -349,6 +392,7 @@ fn nothing_kept_is_lost_and_nothing_given_up_comes_back() {
         "the log was compacted: it begins at {first_index}"
     );
     assert_eq!(whole.model(), model);
+    assert!(whole.carried > 1, "{} entries carry", whole.carried);
 
     let mut images = 0;
     for operation in from..operations {

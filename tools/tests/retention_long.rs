@@ -1,6 +1,6 @@
-//! Retention under load until each segment was recycled several times, with a second log that gets a record now
-//! and then: what the disks hold stays within twice what retention allows, which is the limit, what comes between two
-//! looks and what is between two places at which a log can be given up.
+//! Retention under load until each segment was recycled several times, with two logs that get a record now and then,
+//! one that forgets them soon and one that keeps them for ever: what the disks hold stays within twice what retention
+//! allows, which is the limit and what comes between two looks. What is kept is there at the end, also after a restart.
 //!
 //! Small by default. The large run: `DRAVE_TEST_NODES=3 DRAVE_TEST_RECYCLED=10 DRAVE_TEST_RETENTION_MIB=256
 //! cargo test --release -p drave-tools --test retention_long -- --nocapture`
@@ -22,15 +22,13 @@ const BYTES_PER_SECOND: u64 = 32 << 20;
 /// Batches of the busy log on their way.
 const IN_FLIGHT: usize = 4;
 
-/// The slow log is given up at places that are 512 entries of the group apart: 32 MiB of these batches, and as much is
-/// held too. Of larger batches it would be more.
-const BATCH_BYTES: u64 = 64 << 10;
-const PLACES_BYTES: u64 = 512 * BATCH_BYTES;
+/// Half a GiB of these is between two places at which the slow logs can be given up: their records are carried over.
+const BATCH_BYTES: u64 = 1 << 20;
 
 /// Batches between two looks at the disks.
-const LOOK_BATCHES: u64 = 16;
+const LOOK_BATCHES: u64 = 4;
 
-/// Between two records of the slow log, and how long it keeps them.
+/// Between two records of the slow logs, and how long the one keeps them.
 const SLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Snapshots after few bytes, so that segments can go.
@@ -72,10 +70,11 @@ struct Most {
 }
 
 /// Appends until every node has used each of its segments so often.
-async fn load(test: &TestCluster, recycled: u64) -> (Most, u64) {
+async fn load(test: &TestCluster, recycled: u64, bytes_max: u64) -> (Most, u64, u64) {
     let client = &test.client;
     let busy = client.log("busy").await.unwrap().id();
     let slow = client.log("slow").await.unwrap();
+    let kept = client.log("kept").await.unwrap();
     let producer = client.producer(ProducerOptions::default());
     let pace = Duration::from_secs(1) * BATCH_BYTES as u32 / BYTES_PER_SECOND as u32;
     let mut ticks = tokio::time::interval(pace);
@@ -88,11 +87,14 @@ async fn load(test: &TestCluster, recycled: u64) -> (Most, u64) {
         .collect();
     let payload = vec![b'x'; BATCH_BYTES as usize / 4];
     let (mut most, mut batches) = (Most::default(), 0);
+    let mut records = 0;
     let (mut tickets, mut slow_at) = (std::collections::VecDeque::new(), Instant::now());
     loop {
         ticks.tick().await;
         if slow_at <= Instant::now() {
             slow.append("now and then").await.unwrap();
+            kept.append(records.to_string()).await.unwrap();
+            records += 1;
             slow_at += SLOW_INTERVAL;
         }
         let records = [&payload; 4];
@@ -109,6 +111,7 @@ async fn load(test: &TestCluster, recycled: u64) -> (Most, u64) {
             most.disk_bytes = most.disk_bytes.max(disk_bytes(dir));
             let (files, newest) = segments(dir);
             most.files = most.files.max(files);
+            assert!(most.disk_bytes <= bytes_max, "{most:?}");
             is_done &= newest >= (recycled + 1) * most.files;
         }
         if is_done {
@@ -118,7 +121,13 @@ async fn load(test: &TestCluster, recycled: u64) -> (Most, u64) {
     for ticket in tickets {
         ticket.await.unwrap();
     }
-    (most, batches * BATCH_BYTES)
+    (most, batches * BATCH_BYTES, records)
+}
+
+/// Where the first node's segments are.
+fn dir_of_group(test: &TestCluster) -> String {
+    let node = test.cluster.node_ids()[0];
+    common::path_text(&test.cluster.data_dir(node).join("group-0"))
 }
 
 #[test]
@@ -126,8 +135,8 @@ fn the_disks_hold_at_most_twice_what_retention_allows() {
     let recycled = given("DRAVE_TEST_RECYCLED", 1);
     let nodes = given("DRAVE_TEST_NODES", 1);
     let retention_bytes = given("DRAVE_TEST_RETENTION_MIB", 96) << 20;
-    let allowed = retention_bytes + BYTES_PER_SECOND + PLACES_BYTES;
-    let test = TestCluster::start_with(nodes, SETTINGS);
+    let allowed = retention_bytes + BYTES_PER_SECOND;
+    let mut test = TestCluster::start_with(nodes, SETTINGS);
     let busy = Retention {
         bytes: Some(retention_bytes),
         age: None,
@@ -137,13 +146,17 @@ fn the_disks_hold_at_most_twice_what_retention_allows() {
         age: Some(SLOW_INTERVAL),
     };
     test.runtime.block_on(async {
-        for (name, retention) in [("busy", busy), ("slow", slow)] {
+        for (name, retention) in [
+            ("busy", busy),
+            ("slow", slow),
+            ("kept", Retention::default()),
+        ] {
             test.client.create_log(name, true).await.unwrap();
             test.client.set_retention(name, retention).await.unwrap();
         }
     });
     let begun = Instant::now();
-    let (most, appended) = test.runtime.block_on(load(&test, recycled));
+    let (most, appended, records) = test.runtime.block_on(load(&test, recycled, 2 * allowed));
     println!(
         "{nodes} nodes, each segment recycled {recycled} times: {} MiB appended in {:.1?}, {} MiB retained, a disk \
          held at most {} MiB in {} segments",
@@ -154,5 +167,23 @@ fn the_disks_hold_at_most_twice_what_retention_allows() {
         most.files,
     );
     assert!(most.disk_bytes > retention_bytes, "as much is kept");
-    assert!(most.disk_bytes <= 2 * allowed, "{most:?}");
+    let lines: String = (0..records).map(|number| format!("{number}\n")).collect();
+    let has_all = |test: &mut TestCluster| {
+        test.caught_up();
+        for found in test.read_each_node("kept") {
+            assert!(found == lines.as_bytes(), "{} of {records}", found.len());
+        }
+    };
+    has_all(&mut test);
+    for node in test.cluster.node_ids() {
+        test.cluster.kill(node).unwrap();
+    }
+    for node in test.cluster.node_ids() {
+        test.cluster.start(node).unwrap();
+    }
+    has_all(&mut test);
+    let carried = test.run(&["wal", "dump", &dir_of_group(&test)], b"");
+    let carried = carried.text().matches("carry-over").count();
+    println!("{records} records of each slow log, {carried} entries hold what was carried over");
+    assert!(carried > 0);
 }

@@ -302,6 +302,12 @@ impl Wal {
         self.machine.first_index()
     }
 
+    /// Bytes of the segments that hold no entry from `index` on: what [`Self::truncate_prefix`] there gives back.
+    #[must_use]
+    pub fn bytes_before(&self, index: u64) -> u64 {
+        self.machine.bytes_before(index)
+    }
+
     /// The last index, durable or not; 0 for a fresh log, one below the first for an empty one.
     #[must_use]
     pub fn last_index(&self) -> u64 {

@@ -304,6 +304,14 @@ impl Node {
                         self.on_damage(now, damage)?;
                     }
                 }
+                Finished::Read(JobKey::Carry, result) => {
+                    let error = result.as_ref().err();
+                    let damage = error.filter(|error| is_damage(error)).cloned();
+                    self.carrier.on_read(now, result);
+                    if let Some(damage) = damage {
+                        self.on_damage(now, damage)?;
+                    }
+                }
                 Finished::Read(JobKey::Entries(job), result) => {
                     let commit_index = self.replica.raft().commit_index();
                     let done = self.entries.done(&self.net, commit_index, job, result);

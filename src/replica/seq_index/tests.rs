@@ -75,7 +75,7 @@ proptest! {
         let (found, _) = walk(&batches, &index, batches[kept].0);
         let expected: Vec<u64> = batches[kept..].iter().map(|b| b.0).collect();
         prop_assert!(found.ends_with(&expected), "{found:?} {expected:?}");
-        let copy = SeqIndex::from_parts(index.mark_list().to_vec(), index.last_batch(), 0).unwrap();
+        let copy = SeqIndex::from_parts(index.mark_list().to_vec(), index.last_batch(), Vec::new(), 0).unwrap();
         prop_assert_eq!(walk(&batches, &copy, batches[kept].0).0, found);
     }
 }
@@ -92,7 +92,7 @@ fn parts_that_are_no_index_are_refused() {
         let marks: Vec<Mark> = marks.into_iter().map(|(seq, at)| mark(seq, at)).collect();
         let last = last.map(|(seq, at)| mark(seq, at));
         assert!(
-            SeqIndex::from_parts(marks.clone(), last, 0).is_none(),
+            SeqIndex::from_parts(marks.clone(), last, Vec::new(), 0).is_none(),
             "{marks:?} {last:?}"
         );
     }
@@ -109,7 +109,7 @@ fn what_is_needed_never_moves_back_when_batches_follow_a_trim() {
     index.push(mark(400, 150));
     assert_eq!(index.locate(395).unwrap().0, 139);
     let marks = index.mark_list().to_vec();
-    assert!(SeqIndex::from_parts(marks, index.last_batch(), 0).is_some());
+    assert!(SeqIndex::from_parts(marks, index.last_batch(), Vec::new(), 0).is_some());
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn marks_that_run_back_in_time_or_bytes_are_refused() {
             bytes_before: 1,
             ..first
         };
-        assert!(SeqIndex::from_parts(vec![first, bad], Some(bad), 0).is_none());
+        assert!(SeqIndex::from_parts(vec![first, bad], Some(bad), Vec::new(), 0).is_none());
     }
 }
 
@@ -189,7 +189,7 @@ fn without_times_everything_is_looked_at() {
         ..mark(seq, at)
     };
     let marks = vec![old(0, 1), old(10, 1_000), mark(20, 2_000)];
-    let index = SeqIndex::from_parts(marks, Some(mark(20, 2_000)), 0).unwrap();
+    let index = SeqIndex::from_parts(marks, Some(mark(20, 2_000)), Vec::new(), 0).unwrap();
     assert_eq!(index.locate_time(1), Some(0));
     assert_eq!(index.locate_time(mark(20, 2_000).time_us), Some(0));
     assert_eq!(index.locate_time(mark(20, 2_000).time_us + 1), None);
@@ -198,15 +198,15 @@ fn without_times_everything_is_looked_at() {
 #[test]
 fn bytes_before_a_seq_are_those_before_its_mark() {
     let mut index = SeqIndex::default();
-    assert_eq!(index.bytes_before(0), None);
+    assert_eq!(index.bytes_before(0, 1 << 30), None);
     for at in 0..1_000 {
         index.push(mark(at, at + 1));
     }
-    assert_eq!(index.bytes_before(0), Some(0));
-    assert_eq!(index.bytes_before(511), Some(0));
-    assert_eq!(index.bytes_before(512), Some(51_200));
-    assert_eq!(index.bytes_before(998), Some(51_200));
-    assert_eq!(index.bytes_before(999), Some(99_900));
+    assert_eq!(index.bytes_before(0, 1 << 30), Some(0));
+    assert_eq!(index.bytes_before(511, 1 << 30), Some(0));
+    assert_eq!(index.bytes_before(512, 1 << 30), Some(51_200));
+    assert_eq!(index.bytes_before(998, 1 << 30), Some(51_200));
+    assert_eq!(index.bytes_before(999, 1 << 30), Some(99_900));
 }
 
 proptest! {
@@ -242,9 +242,158 @@ proptest! {
         let pairs = index.mark_list().windows(2);
         prop_assert!(pairs.clone().all(|pair| pair[1].index - pair[0].index >= MARK_INDEXES << doublings));
         let parts = |doublings| {
-            SeqIndex::from_parts(index.mark_list().to_vec(), index.last_batch(), doublings)
+            SeqIndex::from_parts(index.mark_list().to_vec(), index.last_batch(), Vec::new(), doublings)
         };
         prop_assert_eq!(walk(&batches, &parts(doublings).unwrap(), from).0, found);
         prop_assert!(parts(DOUBLINGS_MAX + 1).is_none());
+    }
+}
+
+/// An index and what it is of, with batches carried over as a leader would, or not quite.
+#[derive(Clone, Debug)]
+enum Change {
+    /// Batches of so many records, so many entries apart.
+    Append(Vec<(u64, u64)>),
+    /// Everything up to a fraction of the entries is carried over, as planned, so many batches later.
+    Carry(u64, u64),
+    /// So many batches from one on are carried over.
+    CarryAnyhow(usize, usize),
+    /// Up to a fraction of what is held is trimmed.
+    Trim(u64),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        proptest::collection::vec((1u64..4, 1u64..900), 1..30).prop_map(Change::Append),
+        (0u64..=100, 0u64..4).prop_map(|(percent, late)| Change::Carry(percent, late)),
+        (0usize..60, 1usize..20).prop_map(|(from, count)| Change::CarryAnyhow(from, count)),
+        (0u64..=100).prop_map(Change::Trim),
+    ]
+}
+
+/// A batch, and the entries that hold it.
+#[derive(Clone, Debug)]
+struct Held {
+    seq: u64,
+    next_seq: u64,
+    entries: Vec<u64>,
+}
+
+/// What an entry carries that holds the batches of these seqs.
+fn part(batches: &[Held], seq: u64, next_seq: u64) -> CarriedPart {
+    let held = batches
+        .iter()
+        .filter(|it| it.seq >= seq && it.next_seq <= next_seq);
+    let times: Vec<u64> = held.map(|it| mark(0, it.entries[0]).time_us).collect();
+    CarriedPart {
+        seq,
+        next_seq,
+        first_time_us: times[0],
+        last_time_us: times[times.len() - 1],
+        bytes: 100 * (next_seq - seq),
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_was_carried_over_is_found_where_it_is_and_holds_nothing_back(
+        changes in proptest::collection::vec(change(), 1..40),
+    ) {
+        let mut index = SeqIndex::default();
+        let mut batches: Vec<Held> = Vec::new();
+        let (mut first_seq, mut next_seq, mut at) = (0, 0, 1);
+        // What was said not to be needed any more is never needed again.
+        let mut freed = 0;
+        for change in changes {
+            match change {
+                Change::Append(steps) => for (records, gap) in steps {
+                    at += gap;
+                    index.push(mark(next_seq, at));
+                    batches.push(Held { seq: next_seq, next_seq: next_seq + records, entries: vec![at] });
+                    next_seq += records;
+                },
+                Change::Carry(percent, late) if first_seq < next_seq => {
+                    let limit = at * percent / 100;
+                    let before = index.first_index_needed(first_seq, next_seq);
+                    let planned = index.needed_up_to(limit, first_seq, next_seq);
+                    prop_assert_eq!(planned.is_none(), before > limit, "{:?} {} {}", planned, before, limit);
+                    let Some((from, to)) = planned else { continue };
+                    for _ in 0..late {
+                        at += 7;
+                        index.push(mark(next_seq, at));
+                        let (seq, entries) = (next_seq, vec![at]);
+                        next_seq += 2;
+                        batches.push(Held { seq, next_seq, entries });
+                    }
+                    at += 1;
+                    let from = batches.iter().find(|it| it.next_seq > from).unwrap().seq;
+                    index.carry(at, &part(&batches, from, to), first_seq);
+                    for it in batches.iter_mut().filter(|it| it.seq >= from && it.seq < to) {
+                        prop_assert!(it.next_seq <= to, "a plan ends with a batch");
+                        it.entries.push(at);
+                    }
+                    let after = index.first_index_needed(first_seq, next_seq);
+                    prop_assert!(after > limit || late > 0, "{} is needed, up to {} was to be freed", after, limit);
+                },
+                Change::CarryAnyhow(from, count) => {
+                    let some: Vec<&Held> = batches.iter().skip(from).take(count).collect();
+                    let (Some(first), Some(last)) = (some.first(), some.last()) else { continue };
+                    at += 1;
+                    index.carry(at, &part(&batches, first.seq, last.next_seq), first_seq);
+                    for it in batches.iter_mut().skip(from).take(count) {
+                        it.entries.push(at);
+                    }
+                },
+                Change::Trim(percent) => {
+                    first_seq += (next_seq - first_seq) * percent / 100;
+                    if first_seq == next_seq {
+                        index = SeqIndex::default();
+                    } else {
+                        index.trim(first_seq);
+                    }
+                    batches.retain(|it| it.next_seq > first_seq);
+                },
+                Change::Carry(..) => {},
+            }
+            let needed = match first_seq < next_seq {
+                true => index.first_index_needed(first_seq, next_seq),
+                false => u64::MAX,
+            };
+            prop_assert!(needed >= freed, "{needed} is needed, {freed} was");
+            freed = needed.min(at);
+            for it in &batches {
+                let (lo, hi) = index.locate(it.seq).unwrap();
+                if index.is_carried(it.seq) {
+                    prop_assert!(hi == lo + 1 && it.entries.contains(&lo), "{it:?} at {lo}");
+                } else {
+                    prop_assert!(lo <= it.entries[0] && needed <= it.entries[0], "{it:?} at {lo} {needed}");
+                }
+                prop_assert!(lo >= needed || !index.is_carried(it.seq));
+            }
+            let time_of = |it: &Held| mark(0, it.entries[0]).time_us;
+            for it in &batches {
+                let time_us = time_of(it);
+                let first = batches.iter().find(|other| time_of(other) >= time_us).unwrap();
+                let from = index.locate_time(time_us).unwrap();
+                prop_assert!(from <= first.seq, "{time_us} from {from}, it is {first:?}");
+                if let Some(by) = index.mark_appended_by(time_us) {
+                    let mut before = batches.iter().filter(|other| other.next_seq <= by);
+                    prop_assert!(before.all(|other| time_of(other) <= time_us), "{by} by {time_us}");
+                }
+                for spare in [100 * it.seq, 100 * it.seq + 50, 100 * it.next_seq] {
+                    let place = index.place_with_bytes_before(spare, 100 * next_seq);
+                    prop_assert!(place.is_none_or(|place| 100 * place <= spare), "{place:?} {spare}");
+                }
+                let before = index.bytes_before(it.seq, 100 * next_seq).unwrap();
+                prop_assert!(before <= 100 * it.seq || index.is_carried(it.seq));
+            }
+            let copy = SeqIndex::from_parts(
+                index.mark_list().to_vec(),
+                index.last_batch(),
+                index.carried().to_vec(),
+                0,
+            );
+            prop_assert!(copy.is_some(), "{index:?}");
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Snapshots {
             && !tables.applied_configuration().voters.is_empty()
     }
 
-    #[cfg(test)]
+    /// Those that are stored, ascending.
     pub(super) fn kept(&self) -> &[EntryId] {
         &self.kept
     }

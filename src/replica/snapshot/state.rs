@@ -7,16 +7,18 @@ use super::super::catalogue::LogImage;
 use super::super::members::configuration_of;
 use super::super::producers::{FirstAnswer, ProducerImage};
 use super::super::rules::LogRules;
-use super::super::seq_index::{DOUBLINGS_MAX, Mark, SeqIndex};
+use super::super::seq_index::{Carried, DOUBLINGS_MAX, Mark, SeqIndex};
 use super::super::tables::Tables;
 use crate::raft::mutants::{Mutant, is_planted};
 use crate::raft::{Configuration, EntryId, SnapshotMeta};
 
 const SNAPSHOT_MAGIC: u64 = u64::from_le_bytes(*b"DRAVESNP");
-const SNAPSHOT_VERSION: u32 = 2;
+const SNAPSHOT_VERSION: u32 = 3;
 
-/// The version before, which knew no times and bytes of batches, and no fences: read as having none.
+/// The first version, which knew no times and bytes of batches, and no fences: read as having none. The second knew of
+/// nothing that was carried over.
 const SNAPSHOT_VERSION_MIN: u32 = 1;
+const SNAPSHOT_VERSION_CARRIED: u32 = 3;
 
 const WHAT: &str = "state snapshot";
 
@@ -62,6 +64,11 @@ impl StateSnapshot {
         };
         if is_planted(Mutant::SnapshotWithoutProducers) {
             snapshot.producers.clear();
+        }
+        if is_planted(Mutant::SnapshotWithoutCarried) {
+            for log in &mut snapshot.logs {
+                log.carried.clear();
+            }
         }
         if is_planted(Mutant::SnapshotWithoutTimes) {
             for log in &mut snapshot.logs {
@@ -132,7 +139,7 @@ impl StateSnapshot {
         const HEAD: usize = 8 + 4 + 4 + 16 + 8 + 16 + 4 + 4 + 4 + 4;
         let logs = self.logs.iter();
         let logs: usize = logs
-            .map(|log| 127 + log.name.len() + 32 * log.marks.len())
+            .map(|log| 131 + log.name.len() + 32 * log.marks.len() + 40 * log.carried.len())
             .sum();
         let producers = self.producers.iter();
         let producers: usize = producers
@@ -233,8 +240,15 @@ impl StateSnapshot {
 
     fn check_log(&self, log: &LogImage) -> Result<(), DecodeError> {
         let ascends = self.logs.last().is_none_or(|last| last.log_id < log.log_id);
+        let (marks, carried) = (log.marks.clone(), log.carried.clone());
         let has_index =
-            SeqIndex::from_parts(log.marks.clone(), log.last, self.mark_doublings).is_some();
+            SeqIndex::from_parts(marks, log.last, carried, self.mark_doublings).is_some();
+        let carried_fits = log.carried.iter().all(|it| {
+            it.index <= self.last.index
+                && it.next_seq <= log.next_seq
+                && it.time_us <= log.last_time_us
+                && it.bytes <= log.bytes
+        });
         let batch_fits = log
             .last
             .is_none_or(|last| last.seq < log.next_seq && last.index <= self.last.index);
@@ -243,6 +257,7 @@ impl StateSnapshot {
         if !ascends
             || !has_index
             || !batch_fits
+            || !carried_fits
             || !log.last.iter().all(time_fits)
             || log.bytes > u64::MAX / 2
             || log.last_time_us > self.append_time_us
@@ -317,6 +332,14 @@ fn encode_log(log: &LogImage, writer: &mut Writer<'_>) {
     for mark in &log.marks {
         encode_mark(mark, writer);
     }
+    writer.u32(log.carried.len() as u32);
+    for carried in &log.carried {
+        writer.u64(carried.seq);
+        writer.u64(carried.next_seq);
+        writer.u64(carried.index);
+        writer.u64(carried.time_us);
+        writer.u64(carried.bytes);
+    }
 }
 
 fn encode_mark(mark: &Mark, writer: &mut Writer<'_>) {
@@ -374,6 +397,20 @@ fn decode_log(fields: &mut Reader<'_>, version: u32) -> Result<LogImage, DecodeE
     for _ in 0..fields.u32()? {
         marks.push(decode_mark(fields, version)?);
     }
+    let mut carried = Vec::new();
+    let count = match version {
+        ..SNAPSHOT_VERSION_CARRIED => 0,
+        _ => fields.u32()?,
+    };
+    for _ in 0..count {
+        carried.push(Carried {
+            seq: fields.u64()?,
+            next_seq: fields.u64()?,
+            index: fields.u64()?,
+            time_us: fields.u64()?,
+            bytes: fields.u64()?,
+        });
+    }
     Ok(LogImage {
         log_id,
         name,
@@ -384,6 +421,7 @@ fn decode_log(fields: &mut Reader<'_>, version: u32) -> Result<LogImage, DecodeE
         rules,
         fence_seq,
         marks,
+        carried,
         last: (last.index != 0).then_some(last),
     })
 }

@@ -123,6 +123,12 @@ impl EntryLog for MemoryLog {
         }
     }
 
+    fn bytes_before(&self, index: u64) -> u64 {
+        let count = index.saturating_sub(self.first_index) as usize;
+        let before = self.batches.iter().take(count);
+        before.map(|batch| batch.len() as u64).sum()
+    }
+
     fn append(&mut self, header: &mut BatchHeader, body: &[u8]) -> Result<(), LogRefusal> {
         if self.reserve_used {
             return Err(LogRefusal::NoSpace);

@@ -177,11 +177,12 @@ fn report(found: &Found, is_one: bool) -> String {
     );
     let _ = writeln!(
         text,
-        "{} elections, {} hand-overs for a disk, {} entries committed, {} appends acknowledged, \
-         {} linearizable reads, {} requests, {} operations unknown",
+        "{} elections, {} hand-overs for a disk, {} entries committed, {} batches carried over, \
+         {} appends acknowledged, {} linearizable reads, {} requests, {} operations unknown",
         tally.elections,
         tally.hand_overs,
         tally.committed,
+        tally.carried,
         tally.acknowledged,
         tally.reads,
         tally.requests,

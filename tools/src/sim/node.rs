@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use drave::node::Completion;
+use drave::node::{Carrier, CarryLimits, Completion};
 use drave::raft::{Durable, HardState, Message, NodeId, RoleKind};
 use drave::replica::{
     Answer, AppendTaken, Fatal, HandOverOrder, Now, Refusal, Replica, ReplyTo, SnapshotTaken,
@@ -105,6 +105,9 @@ pub struct Process {
     /// Connections as this node knows them, by their position; 0 for none.
     links: Vec<u64>,
     cold: Vec<ColdEntries>,
+    carrier: Carrier,
+    /// What the carrier reads, and when that is done.
+    carried: Option<(u64, Result<Slices, ReadError>)>,
     tickets: BTreeMap<u64, Ticket>,
     ticket_last: u64,
     completions: Vec<Completion>,
@@ -173,10 +176,16 @@ impl Node {
         let timer_us = self.clock.when(process.replica.next_deadline_us());
         let disk_us = self.disk.next_due_us().unwrap_or(u64::MAX);
         let cold_us = process.cold.iter().map(|cold| cold.due_us).min();
+        let carry_us = self
+            .clock
+            .when(process.carrier.deadline_us(&process.replica));
+        let carried_us = process.carried.as_ref().map_or(u64::MAX, |read| read.0);
         let inbox_us = if self.inbox.is_empty() { u64::MAX } else { 0 };
         self.wake_us = timer_us
             .min(disk_us)
             .min(cold_us.unwrap_or(u64::MAX))
+            .min(carry_us)
+            .min(carried_us)
             .min(self.snapshots.due_us())
             .min(inbox_us)
             .max(self.busy_until_us);
@@ -209,6 +218,7 @@ impl Node {
         if process.replica.next_deadline_us() <= now.mono_us {
             process.replica.tick(now, &mut process.log)?;
         }
+        process.carry_over(now, now_us, limits)?;
         process.answer(out);
         process.keep_snapshots(now, now_us, limits, &mut self.snapshots)?;
         let credit_bytes = process.log.log.credit_bytes();
@@ -237,13 +247,21 @@ fn slot_of(node: NodeId) -> usize {
 impl Process {
     /// A process that has just restored its replica.
     #[must_use]
-    pub fn new(log: ShadowLog, replica: Replica, hard_state: HardState, links: usize) -> Self {
+    pub fn new(
+        log: ShadowLog,
+        replica: Replica,
+        hard_state: HardState,
+        links: usize,
+        carried: CarryLimits,
+    ) -> Self {
         Self {
             log,
             replica,
             hard_state_flushed: hard_state,
             links: vec![0; links],
             cold: Vec::new(),
+            carrier: Carrier::new(carried),
+            carried: None,
             tickets: BTreeMap::new(),
             ticket_last: 0,
             completions: Vec::new(),
@@ -490,6 +508,18 @@ impl Process {
             } else {
                 self.replica.snapshot_stored(stored.id.index);
             }
+        }
+        Ok(())
+    }
+
+    /// Goes on with carrying over what holds back space.
+    fn carry_over(&mut self, now: Now, now_us: u64, limits: SendLimits) -> Result<(), Stop> {
+        if let Some((_, read)) = self.carried.take_if(|read| read.0 <= now_us) {
+            self.carrier.on_read(now, read);
+        }
+        let job = self.carrier.turn(now, &mut self.replica, &mut self.log)?;
+        if let Some(job) = job {
+            self.carried = Some((now_us + limits.cold_us, job.run()));
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::invariants::state_machine_safety_3_6::States;
 use super::invariants::terms_and_votes_never_regress_3_8::TermsAndVotes;
 use super::invariants::{
     Checked, View, committed_on_durable_majority, configuration_safety_4, flushed_is_kept,
-    leader_completeness_3_6, state_machine_safety_3_6, times_are_found,
+    leader_completeness_3_6, records_are_found, state_machine_safety_3_6, times_are_found,
 };
 use super::network::Payload;
 use super::node::{Node, Outbox, Process};
@@ -269,6 +269,8 @@ impl Oracle {
         state_machine_safety_3_6::check_state(node.slot, &logs, &self.committed)?;
         for log in catalogue.logs_after("") {
             times_are_found::check(node.slot, log.log_id, &log.index, &self.committed)?;
+            let first_index = process.log.shadow.first_index();
+            records_are_found::check(node.slot, log, first_index, &self.committed)?;
         }
         Ok(())
     }

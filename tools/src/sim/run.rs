@@ -52,6 +52,7 @@ pub fn run(options: &Options, lines: bool) -> Outcome {
     tally.elections = world.oracle.elections();
     tally.hand_overs = world.oracle.hand_overs();
     tally.committed = world.oracle.committed.last_index();
+    tally.carried = world.oracle.committed.carried().count() as u64;
     tally.acknowledged = world.oracle.acknowledged.count();
     use super::faults::Fault as F;
     let weather = [F::Loss, F::Delay, F::Duplicate, F::Replay];
@@ -286,7 +287,7 @@ fn scan(world: &mut World) -> Result<(), Violation> {
 /// The disk of a node that was caught up holds the one log, all of it, and every acknowledged operation.
 fn compare(world: &World, slot: usize, found: &super::shadow::Shadow) -> Result<(), Violation> {
     let committed = &world.oracle.committed;
-    let same = |index| found.get(index).copied() == committed.get(index).map(|known| known.entry);
+    let same = |index| found.get(index) == committed.get(index).map(|known| &known.entry);
     let first = found.first_index();
     if found.last_index() != committed.last_index() || !(first..=committed.last_index()).all(same) {
         return Err(Violation {

@@ -4,15 +4,25 @@
 //! What the log then holds, and what its disk holds, is compared with it now and then, and at every start.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use drave::node::{Completion, GroupLog};
 use drave::replica::{EntryLog, HardStateRecord, LogRefusal};
 use drave_batch::control::Members;
-use drave_batch::{BatchHeader, BatchRef, Batches, EntryKind, LogChange};
-use drave_wal::{Read, ReadError, Slices};
+use drave_batch::{BatchHeader, BatchRef, Batches, EntryKind, LogChange, decode_carried};
+use drave_wal::{Read, ReadError, Slices, Wal};
+
+/// A batch that an entry carries over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CarriedBatch {
+    /// The index of the entry that it was.
+    pub index: u64,
+    /// The checksum of its header, which covers its records.
+    pub crc: u32,
+}
 
 /// What the checkers know of an entry.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
     /// Its term.
     pub term: u64,
@@ -28,6 +38,8 @@ pub struct Entry {
     pub first_seq: u64,
     /// Of a change of a log, what it is.
     pub change: Option<LogChange>,
+    /// The batches that it carries over.
+    pub carried: Option<Arc<[CarriedBatch]>>,
     /// Its producer, 0 for none.
     pub producer_id: u64,
     /// The producer's number of it.
@@ -50,6 +62,17 @@ impl Entry {
             EntryKind::LogChange => LogChange::decode(body).ok(),
             _ => None,
         };
+        let carried = match header.kind {
+            EntryKind::CarryOver => decode_carried(header, body).ok(),
+            _ => None,
+        };
+        let carried = carried.map(|batches| {
+            let batches = batches.iter().map(|batch| CarriedBatch {
+                index: batch.header.index,
+                crc: batch.header_crc,
+            });
+            batches.collect()
+        });
         Self {
             term: header.term,
             crc,
@@ -58,6 +81,7 @@ impl Entry {
             log_id: header.log_id,
             first_seq: header.first_seq,
             change,
+            carried,
             producer_id: header.producer_id,
             producer_seq: header.producer_seq,
             append_time_us: header.append_time_us,
@@ -235,6 +259,12 @@ pub fn read_from(
     Ok(())
 }
 
+impl AsRef<Wal> for ShadowLog {
+    fn as_ref(&self) -> &Wal {
+        &self.log.wal
+    }
+}
+
 impl EntryLog for ShadowLog {
     fn has_room(&self, bytes: usize) -> Result<(), LogRefusal> {
         self.log.has_room(bytes)
@@ -242,6 +272,10 @@ impl EntryLog for ShadowLog {
 
     fn has_room_for_control(&self, bytes: usize) -> Result<(), LogRefusal> {
         self.log.has_room_for_control(bytes)
+    }
+
+    fn bytes_before(&self, index: u64) -> u64 {
+        self.log.bytes_before(index)
     }
 
     fn last_crc(&self) -> u32 {

@@ -17,6 +17,8 @@ pub struct Tally {
     pub hand_overs: u64,
     /// Entries committed.
     pub committed: u64,
+    /// Batches carried over.
+    pub carried: u64,
     /// Appends acknowledged.
     pub acknowledged: u64,
     /// Linearizable reads answered.
@@ -48,6 +50,7 @@ impl Default for Tally {
             elections: 0,
             hand_overs: 0,
             committed: 0,
+            carried: 0,
             acknowledged: 0,
             reads: 0,
             requests: 0,
@@ -77,6 +80,7 @@ impl Tally {
             elections,
             hand_overs,
             committed,
+            carried,
             acknowledged,
             reads,
             requests,
@@ -94,6 +98,7 @@ impl Tally {
         self.elections += elections;
         self.hand_overs += hand_overs;
         self.committed += committed;
+        self.carried += carried;
         self.acknowledged += acknowledged;
         self.reads += reads;
         self.requests += requests;

@@ -1,5 +1,6 @@
 //! The run: one time, one queue of events, and after each the checks.
 
+use drave::node::CarryLimits;
 use drave::raft::RoleKind;
 use drave::replica::Answer;
 use drave_batch::control::Members;
@@ -572,7 +573,12 @@ impl World {
         // Recovery took its time; the disk's clock says how much.
         node.busy_until_us = now_us;
         let links = self.network.links();
-        node.process = Some(Process::new(log, replica, state, links));
+        let plan = &self.plan.limits;
+        let carried = CarryLimits {
+            entry_bytes: plan.append_bytes_max.min(plan.segment_bytes / 8) as usize,
+            batch_bytes_max: 16 << 10,
+        };
+        node.process = Some(Process::new(log, replica, state, links, carried));
         node.wake_us = now_us;
         self.tally.starts += 1;
         self.trace

@@ -319,6 +319,14 @@ impl Machine {
         self.first_index
     }
 
+    /// Bytes of the segments at the front that hold nothing from `index` on; never of the last one.
+    pub(crate) fn bytes_before(&self, index: u64) -> u64 {
+        let count = self.segments.len() - 1;
+        let front = self.segments.iter().take(count);
+        let before = front.take_while(|segment| segment.hi <= index);
+        before.map(|segment| segment.bytes).sum()
+    }
+
     /// The index the next append must have.
     pub(crate) fn next_index(&self) -> u64 {
         self.next_index

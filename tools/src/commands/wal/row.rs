@@ -231,6 +231,7 @@ fn kind_name(kind: EntryKind) -> &'static str {
         EntryKind::LogTrim => "log-trim",
         EntryKind::LogChange => "log-change",
         EntryKind::Together => "together",
+        EntryKind::CarryOver => "carry-over",
         _ => "other",
     }
 }

@@ -27,7 +27,7 @@ impl AcknowledgedNeverLost {
             )
         })?;
         let index = index.unwrap_or(0);
-        let entry = committed.get(index).map(|known| known.entry);
+        let entry = committed.get(index).map(|known| &known.entry);
         let same = entry.is_some_and(|entry| {
             (appended.index == 0 || appended.index == index)
                 && entry.first_seq == appended.first_seq
@@ -63,10 +63,13 @@ impl AcknowledgedNeverLost {
     ) -> Checked {
         for (operation, index) in &self.acknowledged {
             if *index < first_index {
-                require(committed.is_trimmed(*index), NAME, || {
+                let is_carried = committed
+                    .carried_to(*index)
+                    .is_some_and(|carried_to| carried_to >= first_index);
+                require(is_carried || committed.is_trimmed(*index), NAME, || {
                     format!(
                         "operation {operation} was acknowledged at {index}; the log of node {} begins at \
-                         {first_index}, and it was not trimmed",
+                         {first_index}, and it was neither trimmed nor carried over",
                         slot + 1
                     )
                 })?;

@@ -42,7 +42,7 @@ pub fn model_of(log: &LogState) -> LogModel {
 }
 
 /// A committed entry, and the term of whoever was first seen to commit it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CommittedEntry {
     /// The entry.
     pub entry: Entry,
@@ -59,6 +59,8 @@ pub struct Committed {
     logs: BTreeMap<u64, LogModel>,
     /// Where each operation of a client ended up.
     operations: BTreeMap<u64, u64>,
+    /// The last entry that carries an entry's batch, by that entry's index.
+    carried: BTreeMap<u64, u64>,
     producers_opened: u64,
     /// The highest sequence of each producer, and where.
     producers: BTreeMap<u64, (u64, u64)>,
@@ -116,6 +118,17 @@ impl Committed {
         self.fences.get(&index).copied()
     }
 
+    /// The last entry that carries the batch of the entry at this index.
+    #[must_use]
+    pub fn carried_to(&self, index: u64) -> Option<u64> {
+        self.carried.get(&index).copied()
+    }
+
+    /// Entries whose batches were carried over, from the first one on.
+    pub fn carried(&self) -> impl Iterator<Item = u64> {
+        self.carried.keys().copied()
+    }
+
     /// Where an operation ended up.
     #[must_use]
     pub fn index_of(&self, operation: u64) -> Option<u64> {
@@ -139,8 +152,12 @@ impl Committed {
             );
             return Err(("append_times_never_run_backwards", what));
         }
-        self.entries.push(CommittedEntry { entry, commit_term });
-        let index = self.last_index();
+        let index = self.last_index() + 1;
+        self.push_carried(index, &entry)?;
+        self.entries.push(CommittedEntry {
+            entry: entry.clone(),
+            commit_term,
+        });
         match entry.kind {
             EntryKind::LogCreate => {
                 self.logs.insert(index, LogModel::default());
@@ -160,6 +177,21 @@ impl Committed {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is carried over is what was there.
+    fn push_carried(&mut self, index: u64, entry: &Entry) -> Result<(), Contradiction> {
+        for batch in entry.carried.iter().flat_map(|batches| batches.iter()) {
+            let original = self.get(batch.index).map(|known| &known.entry);
+            let is_same =
+                original.is_some_and(|it| it.kind == EntryKind::Data && it.crc == batch.crc);
+            if !is_same {
+                let what = format!("entry {index} carries {batch:?}, entry {original:?} is there");
+                return Err(("records_are_found", what));
+            }
+            self.carried.insert(batch.index, index);
+        }
+        Ok(())
     }
 
     fn push_change(&mut self, index: u64, entry: Entry) -> Result<(), Contradiction> {

@@ -74,7 +74,11 @@ mod tests {
             data(2, 0, 1),
             data(2, 2, 1),
         ] {
-            assert_eq!(committed().push(wrong, 1).unwrap_err().0, NAME, "{wrong:?}");
+            assert_eq!(
+                committed().push(wrong.clone(), 1).unwrap_err().0,
+                NAME,
+                "{wrong:?}"
+            );
         }
     }
 

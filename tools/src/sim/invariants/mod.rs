@@ -19,6 +19,7 @@ pub mod leader_append_only;
 pub mod leader_completeness_3_6;
 pub mod log_matching_3_5;
 pub mod reads_linearizable_6_4;
+pub mod records_are_found;
 pub mod state_machine_safety_3_6;
 pub mod terms_and_votes_never_regress_3_8;
 pub mod times_are_found;
@@ -103,6 +104,7 @@ pub(crate) mod tests {
             log_id: 1,
             first_seq: u64::from(crc),
             change: None,
+            carried: None,
             producer_id: 0,
             producer_seq: 0,
             append_time_us: 0,

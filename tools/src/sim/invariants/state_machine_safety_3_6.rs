@@ -73,7 +73,7 @@ pub fn check(view: &View<'_>, before: u64, committed: &mut Committed) -> Checked
                 })?;
             }
             None => {
-                let pushed = committed.push(*own, view.hard_state.term);
+                let pushed = committed.push(own.clone(), view.hard_state.term);
                 pushed.map_err(|(invariant, what)| Violation { invariant, what })?;
             }
         }
