@@ -1,9 +1,10 @@
 //! Clusters of nodes inside one process, for tests of what stands on drave.
 //!
 //! The nodes are real: they talk over sockets and write to disk, each on a thread of its own. They share the process,
-//! so none of them can be killed by itself; [`TestCluster::stop_node`] ends one cleanly. The repository's own tests
-//! of crashes start processes instead.
+//! so none of them can be killed by itself; [`TestCluster::stop_node`] ends one cleanly, and [`Links`] cut them off
+//! from each other. The repository's own tests of crashes start processes instead.
 
+mod links;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 use thiserror::Error;
 use tokio::time::Instant;
 
+pub use links::Links;
 pub use ports::{HeldPort, hold_port};
 
 use crate::node::{Node, NodeStartError};
@@ -84,6 +86,7 @@ pub struct TestCluster {
     nodes: BTreeMap<u64, Place>,
     config: NodeConfig,
     client: Option<Client>,
+    links: Option<Links>,
     dir: TempDir,
 }
 
@@ -101,6 +104,22 @@ impl TestCluster {
     /// # Errors
     /// [`TestClusterError`]
     pub fn start_with(node_count: u64, config: NodeConfig) -> Result<Self, TestClusterError> {
+        Self::start_nodes(node_count, config, false)
+    }
+
+    /// As [`start`](Self::start), with [`links`](Self::links) between the nodes that can be cut.
+    ///
+    /// # Errors
+    /// [`TestClusterError`]
+    pub fn start_linked(node_count: u64) -> Result<Self, TestClusterError> {
+        Self::start_nodes(node_count, NodeConfig::default(), true)
+    }
+
+    fn start_nodes(
+        node_count: u64,
+        config: NodeConfig,
+        has_links: bool,
+    ) -> Result<Self, TestClusterError> {
         let mut nodes = BTreeMap::new();
         for node_id in 1..=node_count {
             let port = hold_port("127.0.0.1")?;
@@ -115,23 +134,43 @@ impl TestCluster {
             nodes,
             config,
             client: None,
+            links: None,
             dir: tempfile::tempdir()?,
         };
         let members = cluster.nodes.iter();
-        let members: Vec<_> = members
+        let members: BTreeMap<_, _> = members
             .map(|(id, place)| (*id, place.address.clone()))
             .collect();
+        if has_links {
+            cluster.links = Some(Links::between(&members)?);
+        }
         for node_id in 1..=node_count {
             format_store(&FormatRequest {
                 data_dir: cluster.data_dir(node_id),
                 cluster_id: "test".to_owned(),
                 node_id,
-                members: members.clone(),
+                members: cluster.members_of(&members, node_id),
                 join: false,
             })?;
             cluster.start_node(node_id)?;
         }
         Ok(cluster)
+    }
+
+    /// All members, each where this one is to find it.
+    fn members_of(&self, members: &BTreeMap<u64, String>, node_id: u64) -> Vec<(u64, String)> {
+        let links = self.links.as_ref();
+        let place = |(id, address): (&u64, &String)| {
+            let linked = links.and_then(|links| links.address(node_id, *id));
+            (*id, linked.unwrap_or_else(|| address.clone()))
+        };
+        members.iter().map(place).collect()
+    }
+
+    /// The links between the nodes of a cluster that was [started with them](Self::start_linked); clients have none.
+    #[must_use]
+    pub fn links(&self) -> Option<&Links> {
+        self.links.as_ref()
     }
 
     /// The nodes' addresses.

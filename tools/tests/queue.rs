@@ -1,5 +1,5 @@
-//! The message queue of `examples/queue` on nodes that are killed: what was sent is finished or put aside, nobody sees
-//! a message that another holds, and messages of a key come in their order.
+//! The message queue of `examples/queue` on nodes that are killed and cut off: what was sent is finished or put aside,
+//! nobody sees a message that another holds, and messages of a key come in their order.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -269,29 +269,35 @@ fn finish_what_was_not_heard_of(history: &mut History) {
     }
 }
 
-#[test]
-fn nothing_is_lost_or_seen_by_two_while_nodes_are_killed() {
-    let mut random = Random::new();
-    let mut test = TestCluster::start(3);
+/// Producers and consumers at work on these nodes, and `disturb` after every so many messages: it is given what lets
+/// it wait until so many more are finished.
+fn check(
+    endpoints: &[String],
+    mut random: Random,
+    mut disturb: impl FnMut(&mut Random, &dyn Fn(u64)),
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let work = Arc::new(Work {
         history: Mutex::default(),
         finished: AtomicU64::new(0),
         is_over: AtomicBool::new(false),
     });
-    let client = test.client.clone();
+    let own_client = || {
+        Client::builder()
+            .endpoints(endpoints.to_vec())
+            .request_timeout(LIMIT)
+    };
+    let client = runtime.block_on(async { own_client().build() }).unwrap();
     let mut options = QueueOptions::default();
     // Few enough that some are put aside.
     options.attempts_max = 3;
     let created = Queue::create(&client, "work", options);
-    let queue = test.runtime.block_on(created).unwrap();
+    let queue = runtime.block_on(created).unwrap();
     // Each a thread with a runtime of its own, so that they go on while this one kills.
     let mut threads = Vec::new();
-    let endpoints = test.cluster.endpoints();
-    let own_client = || {
-        Client::builder()
-            .endpoints(endpoints.clone())
-            .request_timeout(LIMIT)
-    };
     for producer in 0..PRODUCERS {
         let (work, client, random) = (Arc::clone(&work), own_client(), random.fork());
         threads.push(std::thread::spawn(move || {
@@ -322,13 +328,15 @@ fn nothing_is_lost_or_seen_by_two_while_nodes_are_killed() {
         common::nodes::wait_for("messages to be finished", || {
             work.finished.load(Ordering::Relaxed) >= enough
         });
-        let node_id = random.between(1, 4) as u64;
-        test.cluster.kill(node_id).unwrap();
-        test.leader();
-        test.cluster.start(node_id).unwrap();
+        disturb(&mut random, &|count| {
+            let enough = work.finished.load(Ordering::Relaxed) + count;
+            common::nodes::wait_for("messages to be finished meanwhile", || {
+                work.finished.load(Ordering::Relaxed) >= enough
+            });
+        });
     }
     common::nodes::wait_for("everything to be over", || {
-        let status = test.runtime.block_on(queue.status());
+        let status = runtime.block_on(queue.status());
         status.is_ok_and(|it| it.sent == all && it.new + it.held + it.waiting == 0)
     });
     work.is_over.store(true, Ordering::Relaxed);
@@ -338,7 +346,7 @@ fn nothing_is_lost_or_seen_by_two_while_nodes_are_killed() {
     let mut history = work.history.lock().unwrap().clone();
     let mut from = 0;
     loop {
-        let letters = test.runtime.block_on(queue.dead_letters(from)).unwrap();
+        let letters = runtime.block_on(queue.dead_letters(from)).unwrap();
         from += letters.len() as u64;
         history
             .dead
@@ -355,4 +363,40 @@ fn nothing_is_lost_or_seen_by_two_while_nodes_are_killed() {
         history.dead.len()
     );
     assert_eq!(broken(&history), None);
+}
+
+#[test]
+fn nothing_is_lost_or_seen_by_two_while_nodes_are_killed() {
+    let mut test = TestCluster::start(3);
+    let endpoints = test.cluster.endpoints();
+    check(&endpoints, Random::new(), |random, _| {
+        let node_id = random.between(1, 4) as u64;
+        test.cluster.kill(node_id).unwrap();
+        test.leader();
+        test.cluster.start(node_id).unwrap();
+    });
+}
+
+/// The nodes are in this process, with links between them that are cut.
+#[test]
+fn nothing_is_lost_or_seen_by_two_while_nodes_are_cut_off() {
+    let mut nodes = drave_embed::testing::TestCluster::start_linked(3).unwrap();
+    let endpoints = nodes.endpoints();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    check(&endpoints, Random::new(), |random, go_on| {
+        let leader = runtime.block_on(nodes.leader()).unwrap();
+        let links = nodes.links().unwrap();
+        let other = leader % 3 + 1;
+        match random.between(0, 3) {
+            0 => links.isolate(leader),
+            1 => links.isolate(other),
+            // It goes on to lead, and hears only one of the others.
+            _ => links.cut(other, leader),
+        }
+        go_on(random.between(4, 20) as u64);
+        nodes.links().unwrap().heal();
+    });
 }

@@ -1,5 +1,5 @@
-//! Clients at work while processes are killed and cut off: every key's history has an order, and nothing that was
-//! answered is lost.
+//! Clients at work while processes are killed, paused and cut off from each other: every key's history has an order,
+//! and nothing that was answered is lost.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -21,7 +21,7 @@ const KEYS: u64 = 4;
 const OPERATIONS_ON_A_KEY: u64 = 40;
 
 /// Nodes that are killed or cut off, one after the other.
-const DISTURBANCES: usize = 12;
+const DISTURBANCES: usize = 15;
 
 /// A linear congruential generator (Knuth): what happens is drawn, not secret.
 struct Random(u64);
@@ -215,7 +215,7 @@ impl Worker {
 }
 
 #[test]
-fn histories_have_an_order_while_processes_are_killed_and_cut_off() {
+fn histories_have_an_order_while_processes_are_killed_paused_and_cut_off() {
     let seed = seed();
     let mut random = Random(seed);
     let mut processes = Processes::start(3, &["--snapshot-commands", "200", "--timeout-ms", "900"]);
@@ -245,21 +245,39 @@ fn histories_have_an_order_while_processes_are_killed_and_cut_off() {
         let enough = done(&work) + 100 + random.below(200);
         common::wait_until("operations go on", || done(&work) >= enough);
         let node_id = random.below(3) as usize + 1;
-        if random.below(3) == 0 {
-            processes.cut_off(node_id);
-            let enough = done(&work) + 20 + random.below(20);
+        let go_on = |least: u64, more: u64| {
+            let enough = done(&work) + least + more;
             common::wait_until("operations go on without one node", || {
                 done(&work) >= enough
             });
-            processes.go_on(node_id);
-        } else {
-            processes.kill(node_id);
-            let enough = done(&work) + random.below(60);
-            common::wait_until("operations go on without one node", || {
-                done(&work) >= enough
-            });
-            let url = processes.restart(node_id);
-            work.urls.lock().unwrap()[node_id - 1] = url;
+        };
+        match random.below(5) {
+            0 => {
+                processes.pause(node_id);
+                go_on(20, random.below(20));
+                processes.go_on(node_id);
+            }
+            // It serves its own clients all the time, and hears nobody else.
+            1 => {
+                processes.links.isolate(node_id as u64);
+                go_on(40, random.below(60));
+                processes.links.heal();
+            }
+            // One other node is not heard, or not reached.
+            2 => {
+                let other = node_id as u64 % 3 + 1;
+                let ends = [node_id as u64, other];
+                let from = random.below(2) as usize;
+                processes.links.cut(ends[from], ends[1 - from]);
+                go_on(40, random.below(60));
+                processes.links.heal();
+            }
+            _ => {
+                processes.kill(node_id);
+                go_on(0, random.below(60));
+                let url = processes.restart(node_id);
+                work.urls.lock().unwrap()[node_id - 1] = url;
+            }
         }
     }
     work.is_over.store(true, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 
 pub(crate) mod linearizable;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use drave_embed::testing::{HeldPort, hold_port};
+use drave_embed::testing::{HeldPort, Links, hold_port};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use ureq::Agent;
@@ -38,7 +39,10 @@ impl Drop for Process {
 
 /// Processes of the store with data in a temporary directory.
 pub(crate) struct Processes {
-    members: String,
+    /// Where each node listens, by its id.
+    members: BTreeMap<u64, String>,
+    /// What lies between them.
+    pub(crate) links: Links,
     held: Vec<HeldPort>,
     processes: Vec<Option<Process>>,
     extra: Vec<String>,
@@ -52,9 +56,11 @@ impl Processes {
             .map(|_| hold_port("127.0.0.1").unwrap())
             .collect();
         let members = held.iter().zip(1..);
-        let members = members.map(|(port, id)| format!("{id}={}", port.address().unwrap()));
+        let members = members.map(|(port, id)| (id, port.address().unwrap()));
+        let members: BTreeMap<u64, String> = members.collect();
         let mut processes = Self {
-            members: members.collect::<Vec<_>>().join(","),
+            links: Links::between(&members).unwrap(),
+            members,
             held,
             processes: (0..count).map(|_| None).collect(),
             extra: extra.iter().map(|it| (*it).to_owned()).collect(),
@@ -75,6 +81,15 @@ impl Processes {
         self.dir.path().join(format!("{node_id}.log"))
     }
 
+    /// All members, each where this one finds it.
+    fn members_of(&self, node_id: usize) -> String {
+        let place = |(id, address): (&u64, &String)| {
+            let linked = self.links.address(node_id as u64, *id);
+            format!("{id}={}", linked.unwrap_or_else(|| address.clone()))
+        };
+        self.members.iter().map(place).collect::<Vec<_>>().join(",")
+    }
+
     fn spawn(&self, node_id: usize) -> Child {
         let log = File::options()
             .create(true)
@@ -88,7 +103,7 @@ impl Processes {
                 "--node-id",
                 &node_id.to_string(),
                 "--members",
-                &self.members,
+                &self.members_of(node_id),
             ])
             .args(["--http", "127.0.0.1:0"])
             .args(&self.extra)
@@ -139,8 +154,8 @@ impl Processes {
         self.url(node_id)
     }
 
-    /// Cuts a process off: it neither hears nor answers until it is let go on.
-    pub(crate) fn cut_off(&self, node_id: usize) {
+    /// Stops a process where it stands: it neither hears nor answers until it is let go on.
+    pub(crate) fn pause(&self, node_id: usize) {
         self.signal(node_id, Signal::STOP);
     }
 
