@@ -1,6 +1,7 @@
 //! `drave bench wal`: the log alone beside the raw disk.
 
 pub mod append;
+pub mod catch_up;
 #[cfg(feature = "peers")]
 mod peers;
 pub mod stability;

@@ -215,6 +215,7 @@ pub(super) async fn load_on(
         rate: arguments.rate,
         is_verified: arguments.verify,
         interval: None,
+        end: None,
     };
     let logs = sink.log_count() as u32;
     let bar = ProgressBar::new_spinner();
