@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod catch_up;
+pub mod growth;
 pub mod stability;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use self::append::BenchAppendArgs;
 use self::catch_up::BenchCatchUpArgs;
+use self::growth::BenchGrowthArgs;
 use self::stability::BenchStabilityArgs;
 use super::ResultFormat;
 
@@ -25,6 +27,8 @@ pub enum BenchCommand {
     Stability(BenchStabilityArgs),
     /// An empty node joins under load: how fast it gets the log, beside a plain copy of the same bytes
     CatchUp(BenchCatchUpArgs),
+    /// What an append costs while nodes, logs, connections or records grow, each alone
+    Growth(BenchGrowthArgs),
 }
 
 /// Which of the log's engines are measured.

@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod catch_up;
+pub mod growth;
 #[cfg(feature = "peers")]
 mod peers;
 pub mod stability;
