@@ -96,6 +96,10 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Bench(BenchCommand::Stability(arguments)) => {
             commands::bench::stability::run(&arguments)
         }
+        Command::Bench(BenchCommand::CatchUp(arguments)) => {
+            commands::bench::catch_up::run(&arguments)
+        }
+        Command::Bench(BenchCommand::Growth(arguments)) => commands::bench::growth::run(&arguments),
         Command::Wal(WalCommand::Ls(arguments)) => commands::wal::ls(&arguments),
         Command::Wal(WalCommand::Dump(arguments)) => commands::wal::dump(&arguments),
         Command::Wal(WalCommand::Verify(arguments)) => commands::wal::verify(&arguments),

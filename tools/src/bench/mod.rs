@@ -1,11 +1,15 @@
 //! Measuring the log beside the raw disk, in the same minutes on the same files' kind, and whole clusters.
 //!
 //! `append` drives a cluster, and what it is held against; `log` drives a log with so many appends waiting; `raw` is
-//! the plain loop of writes and flushes it is held against; `environment` says what machine it was; `report` turns
+//! the plain loop of writes and flushes it is held against; `copy` sends files through a socket into another, which
+//! `catch_up` holds a joining node against; `growth` is what an append costs while something grows; `environment` says what machine it was; `report` turns
 //! rounds into medians and ratios. Nothing here prints.
 
 pub mod append;
+pub mod catch_up;
+pub mod copy;
 pub mod environment;
+pub mod growth;
 pub mod log;
 #[cfg(feature = "peers")]
 pub mod peers;

@@ -1,6 +1,8 @@
 //! The grammar of `drave bench`.
 
 pub mod append;
+pub mod catch_up;
+pub mod growth;
 pub mod stability;
 
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use self::append::BenchAppendArgs;
+use self::catch_up::BenchCatchUpArgs;
+use self::growth::BenchGrowthArgs;
 use self::stability::BenchStabilityArgs;
 use super::ResultFormat;
 
@@ -21,6 +25,10 @@ pub enum BenchCommand {
     Append(BenchAppendArgs),
     /// A cluster at a constant rate while its nodes are killed and paused: latency and memory over time
     Stability(BenchStabilityArgs),
+    /// An empty node joins under load: how fast it gets the log, beside a plain copy of the same bytes
+    CatchUp(BenchCatchUpArgs),
+    /// What an append costs while nodes, logs, connections or records grow, each alone
+    Growth(BenchGrowthArgs),
 }
 
 /// Which of the log's engines are measured.
@@ -91,12 +99,13 @@ pub struct BenchWalArgs {
 }
 
 fn sized(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(['k', 'K', 'm', 'M']);
+    let digits = text.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G']);
     let unit = match &text[digits.len()..] {
         "" => 1,
         "k" | "K" => 1 << 10,
         "m" | "M" => 1 << 20,
-        other => return Err(format!("{other:?} is no unit (k, m)")),
+        "g" | "G" => 1 << 30,
+        other => return Err(format!("{other:?} is no unit (k, m, g)")),
     };
     let number: u32 = digits
         .parse()

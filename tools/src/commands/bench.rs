@@ -1,6 +1,8 @@
 //! `drave bench wal`: the log alone beside the raw disk.
 
 pub mod append;
+pub mod catch_up;
+pub mod growth;
 #[cfg(feature = "peers")]
 mod peers;
 pub mod stability;

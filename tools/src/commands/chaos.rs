@@ -102,7 +102,7 @@ fn rounds(arguments: ChaosArgs, has_network: bool) -> Result<(), CliError> {
     outcome
 }
 
-fn random_seed() -> Result<u64, CliError> {
+pub(super) fn random_seed() -> Result<u64, CliError> {
     let mut bytes = [0; 8];
     // Eight bytes are never given in part.
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(

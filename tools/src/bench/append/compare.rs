@@ -135,6 +135,7 @@ pub(super) mod tests {
             rate: None,
             is_verified: false,
             interval: None,
+            end: None,
         };
         let mut latency = histogram();
         for part in 1..=1_000 {

@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,15 @@ pub struct Plan {
     pub is_verified: bool,
     /// Pieces of the time that counts which are told apart; none for the whole alone.
     pub interval: Option<Duration>,
+    /// Ends it before its time once true; none for one that runs its time.
+    pub end: Option<Arc<AtomicBool>>,
+}
+
+impl Plan {
+    fn is_over(&self) -> bool {
+        let end = self.end.as_ref();
+        end.is_some_and(|end| end.load(Ordering::Relaxed))
+    }
 }
 
 /// A piece of the time that counts.
@@ -290,9 +301,9 @@ pub async fn run<Usage>(
     })
 }
 
-/// Waits until `time`, or until an append failed. `lapse` is called now and then.
+/// Waits until `time`, or until an append failed or the run is ended from outside. `lapse` is called now and then.
 async fn until(shared: &Shared, time: Instant, progress: impl Fn(u64), mut lapse: impl FnMut()) {
-    while !shared.is_ended.get() {
+    while !shared.is_ended.get() && !shared.plan.is_over() {
         let left = time.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;

@@ -9,6 +9,8 @@ pub struct Usage {
     pub ticks: u64,
     /// Resident memory, KiB.
     pub resident_kib: u64,
+    /// The most that it ever was, KiB.
+    pub peak_kib: u64,
 }
 
 impl Usage {
@@ -19,7 +21,8 @@ impl Usage {
         let status = fs::read_to_string(format!("/proc/{process_id}/status")).ok()?;
         Some(Self {
             ticks: parse_ticks(&stat)?,
-            resident_kib: parse_resident(&status)?,
+            resident_kib: parse_kib(&status, "VmRSS:")?,
+            peak_kib: parse_kib(&status, "VmHWM:")?,
         })
     }
 
@@ -40,10 +43,8 @@ fn parse_ticks(stat: &str) -> Option<u64> {
     user.checked_add(system)
 }
 
-fn parse_resident(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn parse_kib(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
@@ -61,15 +62,18 @@ mod tests {
 
     #[test]
     fn resident_memory_is_found() {
-        assert_eq!(parse_resident("Name: x\nVmRSS:\t  123 kB\n"), Some(123));
-        assert_eq!(parse_resident("VmRSS: many kB\n"), None);
-        assert_eq!(parse_resident(""), None);
+        let status = "Name: x\nVmHWM:\t  456 kB\nVmRSS:\t  123 kB\n";
+        assert_eq!(parse_kib(status, "VmRSS:"), Some(123));
+        assert_eq!(parse_kib(status, "VmHWM:"), Some(456));
+        assert_eq!(parse_kib("VmRSS: many kB\n", "VmRSS:"), None);
+        assert_eq!(parse_kib("", "VmRSS:"), None);
     }
 
     #[test]
     fn this_process_has_used_something() {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.resident_kib > 100, "{usage:?}");
+        assert!(usage.peak_kib > 100, "{usage:?}");
         assert_eq!(Usage::of(u32::MAX), None);
     }
 }

@@ -153,14 +153,14 @@ fn check(arguments: &BenchAppendArgs) -> Result<(), CliError> {
     })
 }
 
-pub(super) async fn or_interrupted(
+pub(super) async fn or_interrupted<T>(
     stop: impl Future<Output = ()>,
-    work: impl Future<Output = Result<Report, CliError>>,
-) -> Result<Report, CliError> {
+    work: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
     tokio::select! {
         biased;
         () = stop => Err(CliError::new(Exit::Interrupted, "interrupted before the end")),
-        report = work => report,
+        done = work => done,
     }
 }
 
@@ -215,6 +215,7 @@ pub(super) async fn load_on(
         rate: arguments.rate,
         is_verified: arguments.verify,
         interval: None,
+        end: None,
     };
     let logs = sink.log_count() as u32;
     let bar = ProgressBar::new_spinner();

@@ -171,6 +171,7 @@ fn plan(
         rate: None,
         is_verified: false,
         interval: None,
+        end: None,
     }
 }
 
