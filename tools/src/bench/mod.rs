@@ -2,8 +2,8 @@
 //!
 //! `append` drives a cluster, and what it is held against; `log` drives a log with so many appends waiting; `raw` is
 //! the plain loop of writes and flushes it is held against; `copy` sends files through a socket into another, which
-//! `catch_up` holds a joining node against; `growth` is what an append costs while something grows; `environment` says what machine it was; `report` turns
-//! rounds into medians and ratios. Nothing here prints.
+//! `catch_up` holds a joining node against; `growth` is what an append costs while something grows; `environment` says
+//! what machine it was; `report` turns rounds into medians and ratios. Nothing here prints.
 
 pub mod append;
 pub mod catch_up;
