@@ -58,8 +58,6 @@ pub struct Carrier {
     /// A read is with somebody else.
     is_reading: bool,
     due_us: u64,
-    /// Bytes of batches that were carried, and entries that hold them.
-    carried: (u64, u64),
 }
 
 impl Carrier {
@@ -80,12 +78,6 @@ impl Carrier {
         } else {
             self.due_us
         }
-    }
-
-    /// Bytes of batches that this node carried over since it started, and the entries that hold them.
-    #[must_use]
-    pub fn carried(&self) -> (u64, u64) {
-        self.carried
     }
 
     /// Does a bounded part of what is to be done. What it gives is to be read, and brought to [`Self::on_read`].
@@ -186,15 +178,17 @@ impl Carrier {
             self.due_us = now.mono_us + if is_done { LOOK_US } else { REST_US };
             return Ok(());
         }
-        let is_taken = found.bytes <= self.limits.batch_bytes_max
-            && replica.carry_over(now, &found.pieces.concat(), log)?;
-        if is_taken {
-            self.carried.0 += found.bytes as u64;
-            self.carried.1 += 1;
-            self.due_us = now.mono_us + found.bytes as u64 * 1_000_000 / BYTES_PER_SECOND;
-        } else {
+        if found.bytes > self.limits.batch_bytes_max {
             self.under_way = None;
             self.due_us = now.mono_us + REST_US;
+            return Ok(());
+        }
+        if replica.carry_over(now, &found.pieces.concat(), log)? {
+            self.due_us = now.mono_us + found.bytes as u64 * 1_000_000 / BYTES_PER_SECOND;
+        } else {
+            // The queue to the disk is full, for one: that passes.
+            self.under_way = None;
+            self.due_us = now.mono_us + LOOK_US;
         }
         Ok(())
     }
