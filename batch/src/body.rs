@@ -1,5 +1,7 @@
 //! The body of a data batch: a table of record ends, then the records' bytes.
 
+use bytes::BufMut;
+
 use crate::{BATCH_RECORDS_MAX, BODY_BYTES_MAX, DecodeError, Reader};
 
 /// Bytes of a body that holds `records` records of `payload_bytes` in all.
@@ -55,13 +57,19 @@ impl BodyBuilder {
         body_bytes(self.ends.len(), self.payload.len())
     }
 
-    /// Appends the encoded body to `out`, and empties the builder, keeping its memory.
-    pub fn drain_into(&mut self, out: &mut Vec<u8>) {
-        out.reserve(self.body_bytes());
+    /// Bytes of memory that the builder holds.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> usize {
+        body_bytes(self.ends.capacity(), self.payload.capacity())
+    }
+
+    /// Appends the encoded body to `out`, which grows as it needs, and empties the builder, keeping its memory.
+    pub fn drain_into(&mut self, out: &mut impl BufMut) {
         for end in self.ends.drain(..) {
-            out.extend_from_slice(&end.to_le_bytes());
+            out.put_u32_le(end);
         }
-        out.append(&mut self.payload);
+        out.put_slice(&self.payload);
+        self.payload.clear();
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::timeout_at;
 
 use crate::call::{Answer, Call};
 use crate::client::Client;
-use crate::producer::EncodeLimits;
+use crate::producer::{EncodeLimits, Encoder};
 use crate::{Ack, ClientError, Log};
 
 /// Batches for several logs, from [`Client::together`]: all of them are appended or none. At most 64 logs, and as
@@ -40,6 +40,7 @@ pub struct Together {
     logs: Vec<Log>,
     request: AppendTogether,
     bodies: Vec<Bytes>,
+    encoder: Encoder,
     /// The first batch that cannot be appended.
     failure: Option<ClientError>,
 }
@@ -59,6 +60,7 @@ impl Together {
             logs: Vec::new(),
             request: AppendTogether::default(),
             bodies: Vec::new(),
+            encoder: Encoder::default(),
             failure: None,
         }
     }
@@ -94,7 +96,7 @@ impl Together {
             record_bytes_max: self.client.cluster().record_bytes_max(),
             batch_bytes_max: BODY_BYTES_MAX - BATCH_HEADER_BYTES as u32,
         };
-        match limits.encode(records) {
+        match limits.encode(&mut self.encoder, records) {
             Ok(encoded) => {
                 self.request.parts.push(TogetherPart {
                     log_id: log.id(),

@@ -305,8 +305,9 @@ impl Driver {
             return;
         };
         session.progress_at = Instant::now();
-        let address = session.connection.address().to_owned();
-        let answer = reply.answer.and_then(|frame| read_answer(&address, &frame));
+        let connection = session.connection.clone();
+        let address = connection.address();
+        let answer = reply.answer.and_then(|frame| read_answer(address, &frame));
         let answer = match answer {
             Ok(answer) => answer,
             // The connection is gone, or what the node says makes no sense: none of its answers counts.
@@ -323,7 +324,7 @@ impl Driver {
         let advice = self.window.answer(reply.attempt, answer);
         match advice {
             Advice::Continue if acked => {
-                self.cluster.confirm_leader(&address);
+                self.cluster.confirm_leader(address);
                 self.backoff.reset();
                 if let Some(route) = &mut self.route {
                     route.succeeded();

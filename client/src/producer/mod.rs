@@ -11,9 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use drave_batch::wire::{EXPECT_SEQ_NONE, FENCE_NONE};
-use drave_batch::{
-    BATCH_RECORDS_MAX, BODY_BYTES_MAX, BatchHeader, BodyBuilder, EntryKind, body_bytes,
-};
+use drave_batch::{BODY_BYTES_MAX, BatchHeader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -21,7 +19,11 @@ use crate::cluster::Cluster;
 use crate::{Ack, ClientError};
 
 mod driver;
+mod encode;
 mod window;
+
+use encode::Encoded;
+pub(crate) use encode::{EncodeLimits, Encoder};
 
 /// How a producer works.
 #[derive(Clone, Debug)]
@@ -102,6 +104,8 @@ struct Shared {
     submissions: OnceLock<mpsc::Sender<Batch>>,
     /// The first failure that no flush has reported yet.
     failure: Arc<Mutex<Option<ClientError>>>,
+    /// None while one is at work with it.
+    encoder: Mutex<Option<Encoder>>,
 }
 
 /// Appends batches in order, many at a time, each exactly once. From
@@ -125,6 +129,7 @@ impl Producer {
                 options,
                 submissions: OnceLock::new(),
                 failure: Arc::default(),
+                encoder: Mutex::default(),
             }),
         }
     }
@@ -215,7 +220,13 @@ impl Producer {
             record_bytes_max: self.shared.cluster.record_bytes_max(),
             batch_bytes_max: self.shared.options.batch_bytes_max,
         };
-        limits.encode(records)
+        let slot = &self.shared.encoder;
+        // Taken out, not held: the records are the caller's own code, which may panic or take its time.
+        let taken = slot.lock().expect("held for an assignment only").take();
+        let mut encoder = taken.unwrap_or_default();
+        let encoded = limits.encode(&mut encoder, records);
+        *slot.lock().expect("held for an assignment only") = Some(encoder);
+        encoded
     }
 
     /// Waits for room in the window. Both semaphores are fair, so that whoever comes first goes first.
@@ -271,66 +282,6 @@ impl Producer {
             sender
         })
     }
-}
-
-/// What a batch may be.
-pub(crate) struct EncodeLimits {
-    pub(crate) record_bytes_max: u32,
-    pub(crate) batch_bytes_max: u32,
-}
-
-impl EncodeLimits {
-    /// The batch of these records.
-    pub(crate) fn encode<R: AsRef<[u8]>>(
-        &self,
-        records: impl IntoIterator<Item = R>,
-    ) -> Result<Encoded, ClientError> {
-        let mut builder = BodyBuilder::new();
-        let mut payload_bytes = 0;
-        for record in records {
-            let record = record.as_ref();
-            let too_large = |what, limit: u32, found: usize| ClientError::TooLarge {
-                what,
-                limit: limit.into(),
-                found: found as u64,
-            };
-            if record.len() > self.record_bytes_max as usize {
-                return Err(too_large(
-                    "record bytes",
-                    self.record_bytes_max,
-                    record.len(),
-                ));
-            }
-            let records = builder.record_count() as usize + 1;
-            if records > BATCH_RECORDS_MAX as usize {
-                return Err(too_large("records in a batch", BATCH_RECORDS_MAX, records));
-            }
-            payload_bytes += record.len();
-            let bytes = body_bytes(records, payload_bytes);
-            if bytes > self.batch_bytes_max as usize {
-                let limit = self.batch_bytes_max;
-                return Err(too_large("batch bytes", limit, bytes));
-            }
-            builder.push(record);
-        }
-        let record_count = builder.record_count();
-        if record_count == 0 {
-            return Err(ClientError::Argument {
-                what: "a batch has at least one record".to_owned(),
-            });
-        }
-        let mut body = Vec::with_capacity(builder.body_bytes());
-        builder.drain_into(&mut body);
-        let header = BatchHeader::new(EntryKind::Data, &body, record_count);
-        let body = Bytes::from(body);
-        Ok(Encoded { header, body })
-    }
-}
-
-/// A batch's body and as much of its header as does not change.
-pub(crate) struct Encoded {
-    pub(crate) header: BatchHeader,
-    pub(crate) body: Bytes,
 }
 
 /// The outcome of a submitted batch, to be awaited. Dropping it does not recall the batch.
